@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The embedded engine: Docker's swarm mode for one machine, with supervised processes as tasks.
+//!
+//! Reading order: [`traffic`] and [`driver`] (the two seams), `control` (the one loop and single
+//! writer), `store` (what survives), `image`, then `api` (the Docker Engine API on a socket).
+//!
+//! This crate never parses a stack file and never talks to the ingress itself: whoever composes
+//! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
+
+pub mod driver;
+pub mod traffic;

@@ -1,0 +1,71 @@
+//! The seam to whatever runs tasks. The process driver is the first; a container driver may follow.
+//!
+//! Commands go in through [`Driver::send`] and never block; what happened comes back as
+//! [`Report`]s on the channel the driver was built with, stamped with the time it happened.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use orchestrator::{Observation, TaskId, Time};
+
+/// Everything the driver needs to run one task.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub task: TaskId,
+    /// `ala_api.1.<task id>`.
+    pub name: String,
+    pub service_id: String,
+    pub service_name: String,
+    pub slot: u32,
+    pub node_id: String,
+    pub node_hostname: String,
+    /// Canonical JSON `{"TaskTemplate": …, "EndpointSpec": …}` as in `TaskSpec::definition`.
+    pub definition: Arc<str>,
+    /// Service labels (`evenkeel.health.http` and others live here).
+    pub service_labels: BTreeMap<String, String>,
+    /// Bytes of the secrets and configs the definition refers to, by id.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Unpack the image (once per digest), make the folder. → `Preparing`, `Ready` | `Rejected`
+    Prepare(Launch),
+    /// Start the supervisor and its process. → `Starting`, `Running`, later `Unhealthy`, `Exited`
+    Start(Launch),
+    /// Stop signal, grace period, SIGKILL to the process group. → `Exited`
+    Stop(TaskId),
+    /// A signal, as `docker kill` sends it.
+    Signal(TaskId, i32),
+    /// Delete folder and log of a task that is no more.
+    Forget(TaskId),
+    /// After the engine restarted: find this task again and report where it stands now, from
+    /// `Ready` (never started), `Running`, to `Exited` with the recorded exit status.
+    Adopt(Launch),
+}
+
+/// Something the driver saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    pub task: TaskId,
+    pub at: Time,
+    pub what: Observation,
+}
+
+/// What a running task uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    pub cpu: Duration,
+    pub memory_bytes: u64,
+    pub processes: u64,
+}
+
+/// Runs tasks.
+pub trait Driver: Send + Sync {
+    /// Queues the command; never blocks.
+    fn send(&self, command: Command);
+    /// Addresses of a running task: target port → where it listens.
+    fn addresses(&self, task: &TaskId) -> Vec<(u16, SocketAddr)>;
+    /// Process id of the task's main process while it runs.
+    fn pid(&self, task: &TaskId) -> Option<u32>;
+    fn usage(&self, task: &TaskId) -> Option<Usage>;
+}
