@@ -8,7 +8,11 @@
 //! argument; every wait is a deadline derived from state, so a crash and restart loses nothing.
 
 pub mod event;
+mod invariant;
 pub mod machine;
+mod reconcile;
+mod restart;
+mod rollout;
 pub mod spec;
 pub mod task;
 pub mod time;

@@ -99,6 +99,8 @@ pub struct Task {
     pub traffic: Traffic,
     /// Health probes fail now; it is to be replaced.
     pub is_unhealthy: bool,
+    /// What the last failed probe said.
+    pub detail: Option<String>,
     /// Why it failed, in Docker's words (`task: non-zero exit (1)`).
     pub error: Option<String>,
     pub exit_code: Option<i32>,
@@ -113,4 +115,58 @@ pub struct Task {
     pub start_after: Option<Time>,
     /// The failed task that this one replaces under the restart policy.
     pub restart_of: Option<TaskId>,
+    /// It was handed to the driver to be started: there may be a process.
+    pub is_started: bool,
+    /// The last action asked for; the same one is not asked for twice in one life of the engine.
+    pub issued: Option<Issued>,
+}
+
+/// Kinds of action that a task can have been given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Issued {
+    Prepare,
+    Start,
+    Publish,
+    Drain,
+    Stop,
+}
+
+impl Task {
+    /// Still wanted, and not at its end.
+    pub fn is_live(&self) -> bool {
+        self.desired <= Desired::Running && !self.observed.is_end()
+    }
+
+    /// Runs, is healthy, and takes requests where the service has any.
+    pub fn is_serving(&self) -> bool {
+        self.is_live()
+            && self.observed == Observed::Running
+            && !self.is_unhealthy
+            && (!self.spec.has_traffic || self.traffic == Traffic::Published)
+    }
+
+    /// Nothing of it is left that anyone waits for.
+    pub fn is_over(&self) -> bool {
+        self.observed.is_end() && matches!(self.traffic, Traffic::Off | Traffic::Drained)
+    }
+
+    /// What is due now, by state alone.
+    pub(crate) fn due(&self) -> Option<Issued> {
+        if self.desired >= Desired::Shutdown || self.observed.is_end() {
+            return match self.traffic {
+                Traffic::Publishing | Traffic::Published | Traffic::Draining => Some(Issued::Drain),
+                Traffic::Off | Traffic::Drained if self.observed.is_end() => None,
+                Traffic::Off | Traffic::Drained => self.is_started.then_some(Issued::Stop),
+            };
+        }
+        match self.observed {
+            Observed::New | Observed::Preparing => Some(Issued::Prepare),
+            Observed::Ready => (self.desired == Desired::Running).then_some(Issued::Start),
+            Observed::Running if self.spec.has_traffic && !self.is_unhealthy => {
+                matches!(self.traffic, Traffic::Off | Traffic::Publishing)
+                    .then_some(Issued::Publish)
+            }
+            _ => None,
+        }
+    }
 }

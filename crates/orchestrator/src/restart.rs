@@ -1,0 +1,172 @@
+//! The restart policy: what follows when a task ends or turns unhealthy by itself
+//! (`swarmkit/manager/orchestrator/restart`). History lives in the service, so it survives.
+
+use std::time::Duration;
+
+use crate::{
+    machine::Machine,
+    spec::{FailureAction, RestartCondition, RestartPolicy, UpdateOrder},
+    task::{Desired, Observed, ServiceId, SlotKey, Task, TaskId},
+    time::Time,
+    world::Service,
+};
+
+/// How long an attempt is remembered. A window shorter than the delays between the restarts would
+/// forget each before the next and never count to the limit, so the delays are added to it.
+fn memory(policy: &RestartPolicy) -> Duration {
+    let delays = u32::try_from(policy.max_attempts).unwrap_or(u32::MAX);
+    policy.window.saturating_add(policy.delay.saturating_mul(delays))
+}
+
+impl Machine<'_> {
+    /// A task that was wanted has ended.
+    pub(crate) fn ended_unasked(&mut self, id: &TaskId) {
+        let Some(task) = self.task(id) else { return };
+        let (service, slot) = (task.service.clone(), task.slot.clone());
+        let is_failure = match task.observed {
+            Observed::Failed | Observed::Rejected => true,
+            _ => task.spec.restart.condition == RestartCondition::Any,
+        };
+        self.want(id, Desired::Shutdown);
+        if is_failure {
+            self.failed_in_rollout(&service, &slot, id);
+        }
+        self.step_over(&service, &slot, id);
+        self.restart(&service, &slot, id);
+    }
+
+    /// Probes failed. Where the order is start-first, a task that served goes on until its
+    /// replacement serves; any other is stopped now.
+    pub(crate) fn unhealthy(&mut self, id: &TaskId, error: String) {
+        let Some(task) = self.task(id) else { return };
+        let was_serving = task.is_serving();
+        let (service, slot) = (task.service.clone(), task.slot.clone());
+        let order = self.service(&service).map(|service| service.spec.update.order);
+        let is_new_in_rollout = self
+            .service(&service)
+            .is_some_and(|service| service.progress.is_watched(id) || service.is_paused());
+        if let Some(task) = self.task_mut(id) {
+            if task.is_unhealthy {
+                return;
+            }
+            task.is_unhealthy = true;
+            task.detail = Some(error);
+        }
+        let keeps = was_serving && order == Some(UpdateOrder::StartFirst) && !is_new_in_rollout;
+        if !keeps {
+            self.want(id, Desired::Shutdown);
+        }
+        self.failed_in_rollout(&service, &slot, id);
+        self.step_over(&service, &slot, id);
+        if !self.restart(&service, &slot, id) {
+            self.want(id, Desired::Shutdown);
+        }
+    }
+
+    /// Replaces a task under the policy; false when there will be no replacement.
+    fn restart(&mut self, id: &ServiceId, slot: &SlotKey, dead: &TaskId) -> bool {
+        let Some(service) = self.service(id) else { return false };
+        let Some(task) = self.task(dead) else { return false };
+        if service.is_removed || task.desired == Desired::Remove {
+            return false;
+        }
+        if !self.may_replace(service, slot, task) {
+            return false;
+        }
+        if let Err(reason) = self.attempt(service, slot, task) {
+            if let Some(service) = self.service_mut(id) {
+                service.parked.insert(slot.clone(), reason);
+            }
+            return false;
+        }
+        let is_settled = !service.is_rolling() && !service.is_paused();
+        let (version, spec) = if is_settled {
+            (service.spec_version, service.spec.task.clone())
+        } else {
+            (task.spec_version, task.spec.clone())
+        };
+        let now = self.now;
+        let policy = task.spec.restart;
+        // A replacement that failed before its delay was over does not shorten the wait.
+        let start_after = task.start_after.map_or(now, |at| at.max(now)) + policy.delay;
+        let new = self.create_task(id, slot.clone(), version, spec, Desired::Ready);
+        if let Some(task) = self.task_mut(&new) {
+            task.start_after = Some(start_after);
+            task.restart_of = Some(dead.clone());
+        }
+        if let Some(service) = self.service_mut(id) {
+            let times = service.restarts.entry(slot.clone()).or_default();
+            times.push(now);
+            let keep = usize::try_from(policy.max_attempts).unwrap_or(usize::MAX).clamp(1, 100);
+            let excess = times.len().saturating_sub(keep);
+            times.drain(..excess);
+        }
+        true
+    }
+
+    /// Whether the slot wants a replacement at all, policy aside.
+    fn may_replace(&self, service: &Service, slot: &SlotKey, dead: &Task) -> bool {
+        let is_current = dead.spec.definition == service.spec.task.definition;
+        let is_going_back = service.rollout.as_ref().is_some_and(|r| {
+            matches!(
+                r.state,
+                crate::RolloutState::RollbackStarted | crate::RolloutState::RollbackPaused
+            )
+        });
+        if is_going_back && !is_current {
+            return false;
+        }
+        // The revision that made the rollout pause is not started again and again.
+        let monitor = service.spec.update.monitor;
+        let is_unproven = dead.running_at.is_none_or(|at| self.now.since(at) <= monitor);
+        if service.is_paused() && is_current && is_unproven {
+            return false;
+        }
+        let others: Vec<&Task> = self
+            .world
+            .tasks_in(&service.id, slot)
+            .filter(|task| task.id != dead.id && task.is_live() && !task.is_unhealthy)
+            .collect();
+        let goes_on = service.is_rolling()
+            && service.spec.update.failure_action == FailureAction::Continue
+            && is_current
+            && others.iter().all(|t| t.spec.definition != dead.spec.definition);
+        others.is_empty() || goes_on
+    }
+
+    /// What the policy says: `Err` with the reason why the slot stays as it is.
+    fn attempt(&self, service: &Service, slot: &SlotKey, dead: &Task) -> Result<(), String> {
+        let policy = dead.spec.restart;
+        let is_success = dead.observed == Observed::Complete;
+        match policy.condition {
+            RestartCondition::None => return Err("restart condition is none".to_owned()),
+            RestartCondition::OnFailure if is_success => {
+                return Err("ended with exit code 0; restart condition is on-failure".to_owned());
+            }
+            RestartCondition::OnFailure | RestartCondition::Any => {}
+        }
+        if policy.max_attempts == 0 {
+            return Ok(());
+        }
+        let since = if policy.window.is_zero() {
+            Time(0)
+        } else {
+            Time(
+                self.now
+                    .0
+                    .saturating_sub(u64::try_from(memory(&policy).as_nanos()).unwrap_or(u64::MAX)),
+            )
+        };
+        let recent =
+            service.restarts.get(slot).into_iter().flatten().filter(|at| **at >= since).count();
+        if u64::try_from(recent).unwrap_or(u64::MAX) < policy.max_attempts {
+            return Ok(());
+        }
+        let within = match policy.window.as_secs() {
+            0 => String::new(),
+            seconds => format!(" within {seconds}s"),
+        };
+        let last = dead.error.as_deref().or(dead.detail.as_deref()).unwrap_or("exit code 0");
+        Err(format!("stopped after {recent} restarts{within}; last error: {last}"))
+    }
+}
