@@ -40,11 +40,7 @@ pub struct Endpoint {
 pub enum Command {
     /// The whole wanted state: everything not named here goes. `published` are endpoints that are
     /// (or are becoming) ready, `draining` those to drain. No answer but the endpoints' own.
-    Sync {
-        routes: Vec<Route>,
-        published: Vec<Endpoint>,
-        draining: Vec<Drain>,
-    },
+    Sync { routes: Vec<Route>, published: Vec<Endpoint>, draining: Vec<Drain> },
     /// The routes changed (a service came, went, or changed its ports).
     Routes(Vec<Route>),
     /// Send requests to it once it accepts connections. Answer: `Published`.

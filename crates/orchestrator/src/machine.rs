@@ -133,11 +133,14 @@ impl<'a> Machine<'a> {
     pub(crate) fn settle(&mut self, id: &TaskId) {
         let now = self.now;
         let Some(task) = self.task(id) else { return };
-        if task.desired >= Desired::Shutdown && !task.is_started && !task.observed.is_end()
-            && let Some(task) = self.task_mut(id) {
-                task.observed = Observed::Shutdown;
-                task.observed_at = now;
-            }
+        if task.desired >= Desired::Shutdown
+            && !task.is_started
+            && !task.observed.is_end()
+            && let Some(task) = self.task_mut(id)
+        {
+            task.observed = Observed::Shutdown;
+            task.observed_at = now;
+        }
         let Some(task) = self.task(id) else { return };
         if task.desired == Desired::Remove && task.is_over() {
             self.delete(id);
@@ -237,17 +240,19 @@ impl<'a> Machine<'a> {
 
     fn published(&mut self, id: &TaskId) {
         if self.task(id).is_some_and(|task| task.traffic == Traffic::Publishing)
-            && let Some(task) = self.task_mut(id) {
-                task.traffic = Traffic::Published;
-            }
+            && let Some(task) = self.task_mut(id)
+        {
+            task.traffic = Traffic::Published;
+        }
         self.settle(id);
     }
 
     fn drained(&mut self, id: &TaskId) {
         if self.task(id).is_some_and(|task| task.traffic == Traffic::Draining)
-            && let Some(task) = self.task_mut(id) {
-                task.traffic = Traffic::Drained;
-            }
+            && let Some(task) = self.task_mut(id)
+        {
+            task.traffic = Traffic::Drained;
+        }
         self.settle(id);
     }
 

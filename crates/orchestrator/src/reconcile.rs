@@ -152,6 +152,9 @@ impl Machine<'_> {
             service.progress.abandon(slot);
         }
         for task in self.in_slot(id, slot, |_| true) {
+            if let Some(service) = self.service_mut(id) {
+                service.progress.unwatch(&task);
+            }
             self.want(&task, Desired::Remove);
         }
         self.rollouts.insert(id.clone());

@@ -64,7 +64,7 @@ impl Machine<'_> {
     }
 
     /// Replaces a task under the policy; false when there will be no replacement.
-    fn restart(&mut self, id: &ServiceId, slot: &SlotKey, dead: &TaskId) -> bool {
+    pub(crate) fn restart(&mut self, id: &ServiceId, slot: &SlotKey, dead: &TaskId) -> bool {
         let Some(service) = self.service(id) else { return false };
         let Some(task) = self.task(dead) else { return false };
         if service.is_removed || task.desired == Desired::Remove {

@@ -63,7 +63,7 @@ impl Progress {
         self.watched.contains_key(task)
     }
 
-    fn unwatch(&mut self, task: &TaskId) -> bool {
+    pub(crate) fn unwatch(&mut self, task: &TaskId) -> bool {
         match self.watched.remove(task) {
             Some(Some(end)) => self.watch_ends.remove(&(end, task.clone())),
             Some(None) => true,
@@ -141,7 +141,10 @@ impl Machine<'_> {
         let Some(service) = self.service(id) else { return false };
         let mut live = self.world.tasks_in(id, slot).filter(|task| task.is_live());
         match (live.next(), live.next()) {
-            (Some(only), None) => only.spec.definition != service.spec.task.definition,
+            (Some(only), None) => {
+                let is_abandoned = only.desired == Desired::Ready && only.start_after.is_none();
+                is_abandoned || only.spec.definition != service.spec.task.definition
+            }
             _ => true,
         }
     }
@@ -176,8 +179,8 @@ impl Machine<'_> {
                 }
                 self.rollouts.insert(id.clone());
             }
-            Some(_) => {}
-            None => self.settle_slot(id, slot),
+            Some(Step::Holding { .. }) => {}
+            Some(Step::Pausing { .. }) | None => self.settle_slot(id, slot),
         }
         self.start_replacement(id, slot);
         self.set_slot_timer(id, slot);
@@ -186,14 +189,16 @@ impl Machine<'_> {
     /// Outside a rollout: once the newest task serves, older ones of the slot may go.
     fn settle_slot(&mut self, id: &ServiceId, slot: &SlotKey) {
         let Some(service) = self.service(id) else { return };
-        if service.is_paused() || service.progress.owns(slot) {
-            return;
-        }
+        // While paused, or before the rollout came here, two revisions may share a slot; only what
+        // is unhealthy goes.
+        let keeps_healthy = service.is_paused() || service.progress.todo.contains(slot);
         let live = self.in_slot(id, slot, Task::is_live);
         let Some((newest, older)) = live.split_last() else { return };
         if self.task(newest).is_some_and(Task::is_serving) {
             for task in older {
-                self.want(task, Desired::Shutdown);
+                if !keeps_healthy || self.task(task).is_some_and(|task| task.is_unhealthy) {
+                    self.want(task, Desired::Shutdown);
+                }
             }
         }
     }
@@ -289,6 +294,7 @@ impl Machine<'_> {
         self.want(new, Desired::Shutdown);
         self.failed_in_rollout(id, slot, new);
         self.step_over(id, slot, new);
+        self.restart(id, slot, new);
     }
 
     /// The slot's new task is gone: the worker waits the delay and takes the next slot.
@@ -402,6 +408,14 @@ impl Machine<'_> {
             }
             self.rollouts.insert(id.clone());
             return;
+        }
+        // Of what earlier rollouts left here, one serving task is kept; the rest is not waited for.
+        let outdated = live.iter().filter(|task| Some(*task) != current.as_ref());
+        let (serving, idle): (Vec<_>, Vec<_>) =
+            outdated.cloned().partition(|id| self.task(id).is_some_and(Task::is_serving));
+        let surplus = if serving.is_empty() { idle.into_iter().skip(1).collect() } else { idle };
+        for task in surplus.iter().chain(serving.iter().skip(1)) {
+            self.want(task, Desired::Shutdown);
         }
         let new = current.unwrap_or_else(|| {
             let waits = settings.order == UpdateOrder::StopFirst && !live.is_empty();

@@ -1,2 +1,44 @@
-//! Placeholder.
-fn main() {}
+//! Developer tasks: the demo and the benchmarks. `cargo run -p xtask -- demo`.
+
+mod bench;
+mod build;
+mod demo;
+mod stage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Developer tasks of Evenkeel")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Release the example application under load, break it, roll it back, and count.
+    Demo {
+        /// The example's backend exits on SIGTERM without finishing its requests.
+        #[arg(long)]
+        rude: bool,
+    },
+    /// Run all benchmarks, or the named ones; results go to target/bench.
+    Bench { names: Vec<String> },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo { rude } => demo::run(rude),
+        Task::Bench { names } => bench::run(&names),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What must hold of every action, and of the world once it has come to rest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use orchestrator::{Action, Desired, Mode, Observed, TaskId, Time, Traffic, UpdateOrder, World};
+
+use crate::play::Behaviour;
+
+/// Looks at actions as they are asked for.
+#[derive(Debug, Default)]
+pub struct Judge {
+    drained: BTreeSet<TaskId>,
+}
+
+impl Judge {
+    /// The invariants that an action alone can break.
+    pub fn action(&mut self, world: &World, action: &Action) -> Option<String> {
+        match action {
+            Action::Stop { task } => {
+                let task = world.task(task)?;
+                matches!(task.traffic, Traffic::Publishing | Traffic::Published | Traffic::Draining)
+                    .then(|| format!("{} is stopped before it was drained", task.id))
+            }
+            Action::Drain { task } => {
+                // Repeated after a crash of the engine: judged when it was first asked.
+                if !self.drained.insert(task.clone()) {
+                    return None;
+                }
+                let task = world.task(task)?;
+                let service = world.service(&task.service)?;
+                let is_update = task.desired == Desired::Shutdown
+                    && task.observed == Observed::Running
+                    && !task.is_unhealthy
+                    && service.is_rolling()
+                    && task.spec.definition != service.spec.task.definition;
+                let order = match service.rollout.as_ref().map(|r| r.state) {
+                    Some(orchestrator::RolloutState::Updating) => service.spec.update.order,
+                    _ => return None,
+                };
+                if !is_update || order != UpdateOrder::StartFirst {
+                    return None;
+                }
+                let is_covered = world
+                    .tasks_in(&task.service, &task.slot)
+                    .any(|other| other.id != task.id && other.is_serving());
+                (!is_covered).then(|| {
+                    format!("{} stops taking requests and nothing in its slot serves", task.id)
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// What must hold when nothing moves any more.
+    pub fn at_rest(
+        &self,
+        world: &World,
+        now: Time,
+        behaviours: &BTreeMap<String, Behaviour>,
+    ) -> Vec<String> {
+        let mut broken = Vec::new();
+        let is_good = |definition: &str| {
+            behaviours.get(definition).is_none_or(|behaviour| behaviour.is_good())
+        };
+        for service in world.services() {
+            let id = &service.id;
+            if service.is_removed {
+                broken.push(format!("{id} was removed and is still there"));
+                continue;
+            }
+            if service.is_rolling() {
+                broken.push(format!("{id}: its rollout never ended"));
+            }
+            let live: Vec<_> = world.tasks_of(id).filter(|task| task.is_live()).collect();
+            let serving = live.iter().filter(|task| task.is_serving()).count();
+            let parked = service
+                .parked()
+                .filter(|(slot, _)| {
+                    !live.iter().any(|task| task.slot == **slot && task.is_serving())
+                })
+                .count();
+            let wanted = match service.spec.mode {
+                Mode::Replicated { replicas } => replicas as usize,
+                Mode::Global => 1,
+            };
+            let all_good = is_good(&service.spec.task.definition)
+                && live.iter().all(|task| is_good(&task.spec.definition));
+            if all_good && !service.is_paused() && serving + parked != wanted {
+                broken.push(format!("{id}: {serving} serve, {parked} parked, {wanted} wanted"));
+            }
+            if live.len() > wanted + parked && !service.is_paused() && all_good {
+                broken.push(format!("{id}: {} live tasks, {wanted} wanted", live.len()));
+            }
+            let is_uniform =
+                live.iter().all(|task| task.spec.definition == service.spec.task.definition);
+            if !is_uniform && !service.is_paused() && all_good {
+                broken.push(format!("{id}: tasks of another revision are left"));
+            }
+            let undrained = world
+                .tasks_of(id)
+                .filter(|task| task.desired >= Desired::Shutdown && !task.is_over())
+                // In a crash loop there is always one on its way.
+                .filter(|task| now.since(task.observed_at) > Duration::from_secs(120))
+                .count();
+            if undrained > 0 {
+                broken.push(format!("{id}: {undrained} tasks never came to their end"));
+            }
+        }
+        broken
+    }
+}

@@ -1,0 +1,110 @@
+//! The demo: the example application is released, updated, broken, rolled back and scaled on the
+//! embedded engine, under load, and every request is accounted for.
+
+mod report;
+mod step;
+mod traffic;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    build,
+    stage::{Stage, free_port},
+};
+use report::Report;
+use step::Step;
+use traffic::Traffic;
+
+/// Requests per second while the releases go on.
+const RATE: u32 = 350;
+
+/// Runs it all. True when every step went as it should and no request was lost.
+pub fn run(rude: bool) -> Result<bool> {
+    let folder = build::target().join(if rude { "demo-rude" } else { "demo" });
+    let report_folder = build::target().join("demo");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(&report_folder)?;
+
+    say("building keel and the load generator (the first time takes a few minutes)");
+    let keel = build::keel()?;
+    let load = build::tool("load")?;
+
+    let started = Instant::now();
+    say("starting Postgres, a throw-away cluster on the loopback");
+    let mut stage = Stage::new(keel, build::root().join("examples/ala"), folder.join("logs"))?;
+    let database = traffic::database(stage.state.path())?;
+    let ports = Ports::choose()?;
+    environment(&mut stage, &ports, database.url(), rude);
+    say("starting the engine: keel daemon --background");
+    stage.start()?;
+
+    let mut steps = vec![step::first_release(&stage)?];
+    step::show(&steps[0]);
+    let traffic = Traffic::start(&load, &ports, database.url(), RATE, &folder)?;
+    say(&format!("load: {RATE} requests/s from now on, never retried"));
+    let scripted = step::all_under_load(&stage, &traffic);
+    let load_report = traffic.finish()?;
+    let scripted = scripted?;
+    let killed = scripted.killed_task.clone();
+    steps.extend(scripted.steps);
+
+    let took = started.elapsed();
+    let report = Report::new(&load_report, steps, killed.as_deref(), rude)?;
+    let name = if rude { "report-rude.json" } else { "report.json" };
+    report.write(&report_folder.join(name))?;
+    stage.stop().context("end the demo's engine")?;
+    report.print(took, &report_folder.join(name));
+    Ok(report.is_good())
+}
+
+/// Ports of the published services.
+pub struct Ports {
+    pub api: u16,
+    pub frontend: u16,
+    pub priority: u16,
+}
+
+impl Ports {
+    fn choose() -> Result<Self> {
+        Ok(Self { api: free_port()?, frontend: free_port()?, priority: free_port()? })
+    }
+}
+
+/// What the operator would write into `.env`, with waiting times fit for a demo.
+fn environment(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
+    stage.set("API_PORT", ports.api.to_string());
+    stage.set("HTTP_PORT", ports.frontend.to_string());
+    stage.set("PRIORITY_PORT", ports.priority.to_string());
+    stage.set("PRIORITY_URL", format!("http://127.0.0.1:{}", ports.priority));
+    stage.set("PUBLIC_API_URL", format!("http://127.0.0.1:{}", ports.api));
+    stage.set("DATABASE_URL", database);
+    stage.set("UPDATE_DELAY", "1s");
+    stage.set("UPDATE_MONITOR", "4s");
+    stage.set("HEALTH_INTERVAL", "1s");
+    stage.set("HEALTH_TIMEOUT", "2s");
+    stage.set("HEALTH_START_PERIOD", "2s");
+    if rude {
+        stage.set("RUDE", "1");
+    }
+}
+
+/// A line of progress, on standard error.
+pub fn say(text: &str) {
+    eprintln!("demo: {text}");
+}
+
+/// `1.4 s`, `2 min 05 s`.
+pub fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:02} s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}

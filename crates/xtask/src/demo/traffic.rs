@@ -1,0 +1,76 @@
+//! The demo's database and its load: `load` runs beside the steps and reports at the end.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use load::postgres::Postgres;
+use serde_json::Value;
+
+use super::Ports;
+use crate::stage::await_state;
+
+/// How long the load may take to end: its last WebSocket lives 10 s.
+const END_DEADLINE: Duration = Duration::from_secs(40);
+
+/// A throw-away Postgres under the stage's folder.
+pub fn database(folder: &Path) -> Result<Postgres> {
+    Postgres::start(&folder.join("postgres")).context("start Postgres")
+}
+
+/// The running load generator.
+pub struct Traffic {
+    child: Child,
+    report: PathBuf,
+    snapshot: PathBuf,
+}
+
+impl Traffic {
+    pub fn start(load: &Path, ports: &Ports, url: String, rate: u32, to: &Path) -> Result<Self> {
+        let report = to.join("load.json");
+        let snapshot = to.join("load-now.json");
+        let child = Command::new(load)
+            .args(["--api", &format!("http://127.0.0.1:{}", ports.api)])
+            .args(["--frontend", &format!("http://127.0.0.1:{}", ports.frontend)])
+            .args(["--rate", &rate.to_string(), "--until-stdin-closes"])
+            .arg("--report")
+            .arg(&report)
+            .arg("--snapshot")
+            .arg(&snapshot)
+            .env("DATABASE_URL", url)
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(to.join("load.out"))?)
+            .stderr(fs::File::create(to.join("load.err"))?)
+            .spawn()
+            .with_context(|| format!("run {}", load.display()))?;
+        Ok(Self { child, report, snapshot })
+    }
+
+    /// Waits until requests flow.
+    pub fn await_flow(&self) -> Result<()> {
+        await_state("the first thousand requests", Duration::from_secs(20), || {
+            let Ok(text) = fs::read_to_string(&self.snapshot) else { return Ok(false) };
+            let now: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+            Ok(now.get("requests").and_then(Value::as_u64).unwrap_or(0) >= 1000)
+        })
+    }
+
+    /// Ends the load and reads what it saw.
+    pub fn finish(mut self) -> Result<Value> {
+        drop(self.child.stdin.take());
+        let ended = await_state("the end of the load", END_DEADLINE, || {
+            Ok(self.child.try_wait()?.is_some())
+        });
+        if let Err(error) = ended {
+            let _ = self.child.kill();
+            bail!(error);
+        }
+        let text = fs::read_to_string(&self.report)
+            .with_context(|| format!("read {}", self.report.display()))?;
+        serde_json::from_str(&text).context("the load's report is JSON")
+    }
+}
