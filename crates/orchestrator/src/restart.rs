@@ -29,7 +29,7 @@ impl Machine<'_> {
         };
         self.want(id, Desired::Shutdown);
         if is_failure {
-            self.failed_in_rollout(&service, &slot, id);
+            self.failed_in_rollout(&service, id);
         }
         self.step_over(&service, &slot, id);
         self.restart(&service, &slot, id);
@@ -56,7 +56,7 @@ impl Machine<'_> {
         if !keeps {
             self.want(id, Desired::Shutdown);
         }
-        self.failed_in_rollout(&service, &slot, id);
+        self.failed_in_rollout(&service, id);
         self.step_over(&service, &slot, id);
         if !self.restart(&service, &slot, id) {
             self.want(id, Desired::Shutdown);

@@ -292,7 +292,7 @@ impl Machine<'_> {
             task.error = Some(format!("task: not ready within {within}s (progress deadline)"));
         }
         self.want(new, Desired::Shutdown);
-        self.failed_in_rollout(id, slot, new);
+        self.failed_in_rollout(id, new);
         self.step_over(id, slot, new);
         self.restart(id, slot, new);
     }
@@ -317,9 +317,10 @@ impl Machine<'_> {
     }
 
     /// Counts a failure of a task that this rollout made, and acts when there are too many.
-    pub(crate) fn failed_in_rollout(&mut self, id: &ServiceId, _slot: &SlotKey, task: &TaskId) {
+    pub(crate) fn failed_in_rollout(&mut self, id: &ServiceId, task: &TaskId) {
         let settings = self.settings(id);
         let now = self.now;
+        self.rollouts.insert(id.clone());
         let Some(service) = self.service_mut(id) else { return };
         let is_late = matches!(service.progress.watched.get(task), Some(Some(end)) if *end < now);
         if !service.progress.unwatch(task) || is_late || !service.is_rolling() {

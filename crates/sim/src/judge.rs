@@ -5,17 +5,27 @@ use std::{
     time::Duration,
 };
 
-use orchestrator::{Action, Desired, Mode, Observed, TaskId, Time, Traffic, UpdateOrder, World};
+use orchestrator::{
+    Action, Desired, Event, Mode, Observed, TaskId, Time, Traffic, UpdateOrder, World,
+};
 
 use crate::play::Behaviour;
 
 /// Looks at actions as they are asked for.
 #[derive(Debug, Default)]
 pub struct Judge {
+    published: BTreeSet<TaskId>,
     drained: BTreeSet<TaskId>,
 }
 
 impl Judge {
+    /// Remembers which tasks took requests.
+    pub fn seen(&mut self, event: &Event) {
+        if let Event::Published { task } = event {
+            self.published.insert(task.clone());
+        }
+    }
+
     /// The invariants that an action alone can break.
     pub fn action(&mut self, world: &World, action: &Action) -> Option<String> {
         match action {
@@ -25,8 +35,8 @@ impl Judge {
                     .then(|| format!("{} is stopped before it was drained", task.id))
             }
             Action::Drain { task } => {
-                // Repeated after a crash of the engine: judged when it was first asked.
-                if !self.drained.insert(task.clone()) {
+                // Only what took requests counts. Repeated after a crash of the engine: judged when it was first asked.
+                if !self.drained.insert(task.clone()) || !self.published.contains(task) {
                     return None;
                 }
                 let task = world.task(task)?;
@@ -72,7 +82,7 @@ impl Judge {
                 continue;
             }
             if service.is_rolling() {
-                broken.push(format!("{id}: its rollout never ended"));
+                broken.push(format!("{id}: its rollout never ended: {service:?}"));
             }
             let live: Vec<_> = world.tasks_of(id).filter(|task| task.is_live()).collect();
             let serving = live.iter().filter(|task| task.is_serving()).count();

@@ -109,6 +109,7 @@ impl Play {
         self.outcome.steps += 1;
         self.trace(|| format!("{event:?}"));
         self.driver.seen(&event);
+        self.judge.seen(&event);
         let actions = step(&mut self.world, self.now, event);
         let _ = self.world.take_changes();
         self.driver.learn(&self.world);
