@@ -104,8 +104,11 @@ impl Judge {
             if live.len() > wanted + parked && !service.is_paused() && all_good {
                 broken.push(format!("{id}: {} live tasks, {wanted} wanted", live.len()));
             }
-            let is_uniform =
-                live.iter().all(|task| task.spec.definition == service.spec.task.definition);
+            // An old task whose tolerated replacement failed for good keeps its slot served.
+            let is_uniform = live.iter().all(|task| {
+                task.spec.definition == service.spec.task.definition
+                    || service.parked().any(|(slot, _)| *slot == task.slot)
+            });
             if !is_uniform && !service.is_paused() && all_good {
                 broken.push(format!("{id}: tasks of another revision are left"));
             }
