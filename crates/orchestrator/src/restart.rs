@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     machine::Machine,
-    spec::{FailureAction, RestartCondition, RestartPolicy, UpdateOrder},
+    spec::{RestartCondition, RestartPolicy, UpdateOrder},
     task::{Desired, Observed, ServiceId, SlotKey, Task, TaskId},
     time::Time,
     world::Service,
@@ -127,8 +127,8 @@ impl Machine<'_> {
             .tasks_in(&service.id, slot)
             .filter(|task| task.id != dead.id && task.is_live() && !task.is_unhealthy)
             .collect();
+        // A failure that the rollout tolerates does not leave the slot on the old revision.
         let goes_on = service.is_rolling()
-            && service.spec.update.failure_action == FailureAction::Continue
             && is_current
             && others.iter().all(|t| t.spec.definition != dead.spec.definition);
         others.is_empty() || goes_on
