@@ -3,6 +3,11 @@
 //! Commands go in through [`Driver::send`] and never block; what happened comes back as
 //! [`Report`]s on the channel the driver was built with, stamped with the time it happened.
 
+pub mod plan;
+mod probe;
+pub mod process;
+mod task;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use orchestrator::{Observation, TaskId, Time};

@@ -6,5 +6,9 @@
 //! This crate never parses a stack file and never talks to the ingress itself: whoever composes
 //! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
 
+mod disk;
 pub mod driver;
+pub mod image;
+pub mod log;
+pub mod supervisor;
 pub mod traffic;

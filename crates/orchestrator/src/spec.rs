@@ -15,6 +15,8 @@ pub struct ServiceSpec {
     pub task: TaskSpec,
     pub update: UpdateConfig,
     pub rollback: UpdateConfig,
+    /// The spec as the operator posted it, carried along so that a rollback restores every field.
+    pub raw: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

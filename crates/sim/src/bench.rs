@@ -35,6 +35,7 @@ fn spec(replicas: u32) -> ServiceSpec {
         },
         update: UpdateConfig::default(),
         rollback: UpdateConfig::default(),
+        raw: "".into(),
     }
 }
 

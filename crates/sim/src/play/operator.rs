@@ -106,6 +106,7 @@ impl Operator {
             },
             update: update(chance),
             rollback: update(chance),
+            raw: "".into(),
         }
     }
 }

@@ -1,0 +1,252 @@
+//! From a service spec on the wire to what the orchestrator understands, with Docker's defaults
+//! and Docker's words for what is wrong (`moby/daemon/cluster/convert/service.go`,
+//! `swarmkit/manager/controlapi/service.go`).
+
+use std::time::Duration;
+
+use orchestrator::{
+    FailureAction, Mode, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig,
+    UpdateOrder,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{error::ApiError, spec, stamp::parse_duration};
+
+/// Label: how long a slot's new task may take to become ready in a rollout.
+pub const PROGRESS_DEADLINE: &str = "evenkeel.progress_deadline";
+/// Label: path for health probes over HTTP instead of a command.
+pub const HEALTH_HTTP: &str = "evenkeel.health.http";
+
+/// Reads and validates a spec.
+pub fn service(raw: &Value) -> Result<(spec::ServiceSpec, ServiceSpec), ApiError> {
+    let wire: spec::ServiceSpec = serde_json::from_value(raw.clone())
+        .map_err(|error| ApiError::bad_parameter(format!("invalid service spec: {error}")))?;
+    let container =
+        wire.task_template.container_spec.as_ref().ok_or_else(|| {
+            ApiError::bad_parameter("mismatched Runtime and *Spec fields".to_owned())
+        })?;
+    if container.image.is_empty() {
+        return Err(ApiError::invalid("ContainerSpec: image reference must be provided"));
+    }
+    check_name(&wire.name)?;
+    check_ports(&wire.endpoint_spec)?;
+    let mode = mode(&wire.mode)?;
+    let restart = restart(&wire.task_template.restart_policy)?;
+    let progress = match wire.labels.get(PROGRESS_DEADLINE) {
+        None => UpdateConfig::default().progress_deadline,
+        Some(text) => parse_duration(text).ok_or_else(|| {
+            let what = "is not a duration such as 90s";
+            ApiError::bad_parameter(format!("label {PROGRESS_DEADLINE}: `{text}` {what}"))
+        })?,
+    };
+    let update = update(wire.update_config.as_ref(), progress)?;
+    let rollback = self::update(wire.rollback_config.as_ref(), progress)?;
+    let has_check = container.healthcheck.as_ref().is_some_and(|check| {
+        !check.test.is_empty() && check.test.first().map(String::as_str) != Some("NONE")
+    });
+    let task = TaskSpec {
+        definition: definition(raw).into(),
+        restart,
+        has_health_check: has_check || wire.labels.contains_key(HEALTH_HTTP),
+        has_traffic: wire.endpoint_spec.ports.iter().any(|port| port.published_port != 0),
+    };
+    let converted = ServiceSpec {
+        name: wire.name.clone(),
+        mode,
+        task,
+        update,
+        rollback,
+        raw: raw.to_string().into(),
+    };
+    Ok((wire, converted))
+}
+
+/// What makes a task dirty when it changes: the task template and the endpoint spec, as canonical
+/// JSON. `null`, empty lists, maps and texts, and zeros mean the same as absent fields, so a client
+/// that posts back what it got restarts nothing.
+pub fn definition(raw: &Value) -> String {
+    let part = |key: &str| tidy(raw.get(key).cloned().unwrap_or(Value::Null)).unwrap_or(json!({}));
+    let mut template = part("TaskTemplate");
+    if let Some(map) = template.as_object_mut() {
+        map.remove("Placement");
+        map.remove("Runtime");
+    }
+    let mut endpoint = part("EndpointSpec");
+    if let Some(map) = endpoint.as_object_mut() {
+        if map.get("Mode") == Some(&json!("vip")) {
+            map.remove("Mode");
+        }
+    }
+    json!({ "TaskTemplate": template, "EndpointSpec": endpoint }).to_string()
+}
+
+fn tidy(value: Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::String(text) if text.is_empty() => None,
+        Value::Number(number) if number.as_f64() == Some(0.0) => None,
+        Value::Bool(false) => None,
+        Value::Array(list) => {
+            let list: Vec<Value> = list.into_iter().map(|v| tidy(v).unwrap_or(json!(""))).collect();
+            (!list.is_empty()).then_some(Value::Array(list))
+        }
+        Value::Object(map) => {
+            let map: Map<String, Value> =
+                map.into_iter().filter_map(|(key, v)| Some((key, tidy(v)?))).collect();
+            (!map.is_empty()).then_some(Value::Object(map))
+        }
+        other => Some(other),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let has_ends = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+    if name.is_empty() || name.len() > 63 || !name.chars().all(is_fine) || !has_ends {
+        return Err(ApiError::invalid("name must be valid as a DNS name component"));
+    }
+    Ok(())
+}
+
+fn check_ports(endpoint: &spec::EndpointSpec) -> Result<(), ApiError> {
+    let mut seen = std::collections::BTreeSet::new();
+    for port in &endpoint.ports {
+        if endpoint.mode == "dnsrr" && port.publish_mode != "host" {
+            let why = "port published with ingress mode can't be used with dnsrr mode";
+            return Err(ApiError::invalid(format!("EndpointSpec: {why}")));
+        }
+        if port.published_port != 0 && !seen.insert((port.published_port, &port.protocol)) {
+            return Err(ApiError::invalid("EndpointSpec: duplicate published ports provided"));
+        }
+    }
+    Ok(())
+}
+
+fn mode(wire: &spec::Mode) -> Result<Mode, ApiError> {
+    let kinds = [
+        wire.replicated.is_some(),
+        wire.global.is_some(),
+        wire.replicated_job.is_some(),
+        wire.global_job.is_some(),
+    ];
+    if kinds.iter().filter(|is_set| **is_set).count() > 1 {
+        return Err(ApiError::bad_parameter("must specify only one service mode"));
+    }
+    if wire.replicated_job.is_some() || wire.global_job.is_some() {
+        return Err(ApiError::not_supported(
+            "the embedded engine does not run jobs; use a replicated or global service",
+        ));
+    }
+    if wire.global.is_some() {
+        return Ok(Mode::Global);
+    }
+    let replicas = wire.replicated.as_ref().and_then(|r| r.replicas).unwrap_or(1);
+    Ok(Mode::Replicated { replicas })
+}
+
+fn restart(wire: &spec::RestartPolicy) -> Result<RestartPolicy, ApiError> {
+    let defaults = RestartPolicy::default();
+    let condition = match wire.condition.as_str() {
+        "" | "any" => RestartCondition::Any,
+        "on-failure" => RestartCondition::OnFailure,
+        "none" => RestartCondition::None,
+        other => {
+            return Err(ApiError::bad_parameter(format!("invalid RestartCondition: {other:?}")));
+        }
+    };
+    Ok(RestartPolicy {
+        condition,
+        delay: wire.delay.map_or(defaults.delay, Duration::from_nanos),
+        max_attempts: wire.max_attempts.unwrap_or(defaults.max_attempts),
+        window: wire.window.map_or(defaults.window, Duration::from_nanos),
+    })
+}
+
+fn update(
+    wire: Option<&spec::UpdateConfig>,
+    progress_deadline: Duration,
+) -> Result<UpdateConfig, ApiError> {
+    let defaults = UpdateConfig { progress_deadline, ..UpdateConfig::default() };
+    let Some(wire) = wire else { return Ok(defaults) };
+    let positive = |what: &str, nanos: i64| {
+        u64::try_from(nanos)
+            .map(Duration::from_nanos)
+            .map_err(|_| ApiError::invalid(format!("TaskSpec: update-{what} cannot be negative")))
+    };
+    if !(0.0..=1.0).contains(&wire.max_failure_ratio) {
+        let why = "update-maxfailureratio cannot be less than 0 or bigger than 1";
+        return Err(ApiError::invalid(format!("TaskSpec: {why}")));
+    }
+    let failure_action = match wire.failure_action.as_str() {
+        "" | "pause" => FailureAction::Pause,
+        "continue" => FailureAction::Continue,
+        "rollback" => FailureAction::Rollback,
+        other => {
+            return Err(ApiError::bad_parameter(format!(
+                "unrecognized update failure action {other}"
+            )));
+        }
+    };
+    let order = match wire.order.as_str() {
+        "" | "stop-first" => UpdateOrder::StopFirst,
+        "start-first" => UpdateOrder::StartFirst,
+        other => {
+            return Err(ApiError::bad_parameter(format!("unrecognized update order {other}")));
+        }
+    };
+    let monitor = positive("monitor", wire.monitor)?;
+    Ok(UpdateConfig {
+        parallelism: u32::try_from(wire.parallelism).unwrap_or(u32::MAX),
+        delay: positive("delay", wire.delay)?,
+        failure_action,
+        monitor: if monitor.is_zero() { defaults.monitor } else { monitor },
+        max_failure_ratio: wire.max_failure_ratio,
+        order,
+        progress_deadline,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> Value {
+        json!({ "Name": "a", "TaskTemplate": { "ContainerSpec": { "Image": "sem:1" } } })
+    }
+
+    #[test]
+    fn absent_settings_are_dockers_defaults() {
+        let (_, spec) = service(&minimal()).expect("valid");
+        assert_eq!(spec.update.monitor, Duration::from_secs(5));
+        assert_eq!(spec.update.parallelism, 1);
+        assert_eq!(spec.mode, Mode::Replicated { replicas: 1 });
+        assert_eq!(spec.task.restart.delay, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn posting_defaults_back_makes_no_task_dirty() {
+        let mut with_defaults = minimal();
+        with_defaults["TaskTemplate"]["ContainerSpec"]["Env"] = json!([]);
+        with_defaults["TaskTemplate"]["Placement"] = json!({});
+        with_defaults["EndpointSpec"] = json!({ "Mode": "vip" });
+        assert_eq!(definition(&minimal()), definition(&with_defaults));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_dockers_words() {
+        let with = |key: &str, value: Value| {
+            let mut spec = minimal();
+            spec[key] = value;
+            service(&spec).expect_err("refused").message
+        };
+        assert!(with("Name", json!("bad name!")).contains("valid as a DNS name component"));
+        assert!(with("TaskTemplate", json!({})).contains("mismatched Runtime"));
+        let no_image = with("TaskTemplate", json!({ "ContainerSpec": {} }));
+        assert!(no_image.contains("image reference must be provided"));
+        let two = with("Mode", json!({ "Replicated": {}, "Global": {} }));
+        assert_eq!(two, "must specify only one service mode");
+        let negative = with("UpdateConfig", json!({ "Delay": -1 }));
+        assert!(negative.contains("update-delay cannot be negative"));
+    }
+}

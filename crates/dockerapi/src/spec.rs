@@ -1,0 +1,139 @@
+//! The parts of a service spec that the engine acts on, read from raw JSON. Unknown fields and
+//! `null` are fine; nothing here is ever written back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// `null` is the default, as Go reads it.
+fn null<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+macro_rules! wire {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        pub struct $name {
+            $($(#[$field_meta])* #[serde(deserialize_with = "null")] pub $field: $type,)*
+        }
+    };
+}
+
+wire!(ServiceSpec {
+    name: String,
+    labels: BTreeMap<String, String>,
+    task_template: TaskTemplate,
+    mode: Mode,
+    update_config: Option<UpdateConfig>,
+    rollback_config: Option<UpdateConfig>,
+    endpoint_spec: EndpointSpec,
+});
+wire!(TaskTemplate {
+    container_spec: Option<ContainerSpec>,
+    restart_policy: RestartPolicy,
+});
+wire!(ContainerSpec {
+    image: String,
+    labels: BTreeMap<String, String>,
+    /// Overrides the image's entrypoint.
+    command: Vec<String>,
+    /// Overrides the image's command.
+    args: Vec<String>,
+    hostname: String,
+    env: Vec<String>,
+    dir: String,
+    user: String,
+    stop_signal: String,
+    stop_grace_period: Option<u64>,
+    healthcheck: Option<Healthcheck>,
+    secrets: Vec<Reference>,
+    configs: Vec<Reference>,
+});
+wire!(
+    /// Durations in nanoseconds; zero means "the default".
+    Healthcheck {
+        test: Vec<String>,
+        interval: u64,
+        timeout: u64,
+        retries: u64,
+        start_period: u64,
+        start_interval: u64,
+    }
+);
+wire!(
+    /// A secret or config given to a task as a file.
+    Reference {
+        #[serde(rename = "SecretID")]
+        secret_id: String,
+        #[serde(rename = "ConfigID")]
+        config_id: String,
+        secret_name: String,
+        config_name: String,
+        file: ReferenceFile,
+    }
+);
+wire!(ReferenceFile {
+    name: String,
+    mode: Option<u32>,
+});
+wire!(RestartPolicy {
+    condition: String,
+    delay: Option<u64>,
+    max_attempts: Option<u64>,
+    window: Option<u64>,
+});
+wire!(UpdateConfig {
+    parallelism: u64,
+    delay: i64,
+    failure_action: String,
+    monitor: i64,
+    max_failure_ratio: f32,
+    order: String,
+});
+wire!(Mode {
+    replicated: Option<Replicated>,
+    global: Option<serde_json::Value>,
+    replicated_job: Option<serde_json::Value>,
+    global_job: Option<serde_json::Value>,
+});
+wire!(Replicated {
+    replicas: Option<u32>,
+});
+wire!(EndpointSpec {
+    mode: String,
+    ports: Vec<Port>,
+});
+wire!(Port {
+    name: String,
+    protocol: String,
+    target_port: u16,
+    published_port: u16,
+    publish_mode: String,
+});
+
+impl Reference {
+    /// The id of the secret or config.
+    pub fn id(&self) -> &str {
+        if self.secret_id.is_empty() { &self.config_id } else { &self.secret_id }
+    }
+
+    pub fn name(&self) -> &str {
+        if self.secret_name.is_empty() { &self.config_name } else { &self.secret_name }
+    }
+}
+
+/// The task's part of a definition (see `convert::definition`), read back.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Definition {
+    #[serde(deserialize_with = "null")]
+    pub task_template: TaskTemplate,
+    #[serde(deserialize_with = "null")]
+    pub endpoint_spec: EndpointSpec,
+}

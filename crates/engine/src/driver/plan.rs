@@ -1,0 +1,190 @@
+//! From an image and a task's definition to what is run: arguments, environment, working folder,
+//! probe. Pure but for looking whether files of the image exist.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dockerapi::spec::{ContainerSpec, Healthcheck};
+use serde_json::Value;
+
+use super::{Launch, probe::Probe};
+
+/// The image's part of what is run.
+pub(super) struct ImageConfig<'a>(pub(super) &'a Value);
+
+impl ImageConfig<'_> {
+    fn list(&self, key: &str) -> Vec<String> {
+        let list = self.0.get("config").and_then(|c| c.get(key)).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|v| Some(v.as_str()?.to_owned())).collect()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.0.get("config").and_then(|c| c.get(key)).and_then(Value::as_str).unwrap_or("")
+    }
+
+    fn healthcheck(&self) -> Option<Healthcheck> {
+        let check = self.0.get("config")?.get("Healthcheck")?.clone();
+        serde_json::from_value(check).ok()
+    }
+}
+
+/// The command line before its program is looked up: Docker's rules for entrypoint and command.
+pub(super) fn command_line(image: &ImageConfig<'_>, spec: &ContainerSpec) -> Vec<String> {
+    let (entrypoint, arguments) = if spec.command.is_empty() {
+        let own = if spec.args.is_empty() { image.list("Cmd") } else { spec.args.clone() };
+        (image.list("Entrypoint"), own)
+    } else {
+        (spec.command.clone(), spec.args.clone())
+    };
+    entrypoint.into_iter().chain(arguments).collect()
+}
+
+/// The environment: the image's, the service's, then what the contract sets.
+pub(super) fn environment(
+    image: &ImageConfig<'_>,
+    spec: &ContainerSpec,
+    launch: &Launch,
+    ports: &[(u16, u16)],
+    folder: &Path,
+) -> Vec<(String, String)> {
+    let mut env = BTreeMap::new();
+    env.insert("PATH".to_owned(), std::env::var("PATH").unwrap_or("/usr/bin:/bin".to_owned()));
+    for entry in image.list("Env").iter().chain(&spec.env) {
+        if let Some((key, value)) = entry.split_once('=') {
+            env.insert(key.to_owned(), expand(value, launch));
+        }
+    }
+    for value in env.values_mut() {
+        for part in ["/run/secrets/", "/run/configs/"] {
+            if value.starts_with(part) {
+                *value = format!("{}{value}", folder.join("files").display());
+            }
+        }
+    }
+    if let Some((_, first)) = ports.first() {
+        env.insert("PORT".to_owned(), first.to_string());
+    }
+    for (target, own) in ports {
+        env.insert(format!("PORT_{target}"), own.to_string());
+    }
+    env.insert("HOST".to_owned(), "127.0.0.1".to_owned());
+    if !spec.hostname.is_empty() {
+        env.insert("HOSTNAME".to_owned(), expand(&spec.hostname, launch));
+    }
+    env.into_iter().collect()
+}
+
+/// Docker's templates in environment values.
+fn expand(value: &str, launch: &Launch) -> String {
+    if !value.contains("{{") {
+        return value.to_owned();
+    }
+    let slot = launch.slot.to_string();
+    let pairs = [
+        ("Service.ID", launch.service_id.as_str()),
+        ("Service.Name", &launch.service_name),
+        ("Node.ID", &launch.node_id),
+        ("Node.Hostname", &launch.node_hostname),
+        ("Task.ID", &launch.task.0),
+        ("Task.Name", &launch.name),
+        ("Task.Slot", &slot),
+    ];
+    let mut text = value.to_owned();
+    for (name, with) in pairs {
+        text = text.replace(&format!("{{{{.{name}}}}}"), with);
+        text = text.replace(&format!("{{{{ .{name} }}}}"), with);
+    }
+    text
+}
+
+/// Where a program is: in the image first, then on the host. The name as it was, when nowhere.
+pub(super) fn program(name: &str, root: &Path, env: &[(String, String)]) -> String {
+    let inside = |path: &str| root.join(path.trim_start_matches('/'));
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    if name.starts_with('/') {
+        let own = inside(name);
+        return if own.exists() { text(own) } else { name.to_owned() };
+    }
+    if name.contains('/') {
+        return name.to_owned();
+    }
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
+    let folders = || path.split(':').filter(|folder| !folder.is_empty());
+    folders()
+        .map(|folder| inside(folder).join(name))
+        .chain(folders().map(|folder| Path::new(folder).join(name)))
+        .find(|candidate| candidate.is_file())
+        .map_or_else(|| name.to_owned(), text)
+}
+
+/// The working folder that the image or the service names; `/` when none does.
+pub(super) fn working_folder<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &'a str {
+    let own = if spec.dir.is_empty() { image.text("WorkingDir") } else { &spec.dir };
+    if own.is_empty() { "/" } else { own }
+}
+
+/// The stop signal's number; SIGTERM when none is named.
+pub(super) fn stop_signal(image: &ImageConfig<'_>, spec: &ContainerSpec) -> i32 {
+    let own =
+        if spec.stop_signal.is_empty() { image.text("StopSignal") } else { &spec.stop_signal };
+    signal_number(own).unwrap_or(15)
+}
+
+/// `SIGTERM`, `TERM` or `15`.
+pub fn signal_number(text: &str) -> Option<i32> {
+    let name = text.trim().to_ascii_uppercase();
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let known = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("CONT", 18),
+        ("STOP", 19),
+        ("URG", 23),
+        ("WINCH", 28),
+    ];
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    known.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+pub(super) fn grace(spec: &ContainerSpec) -> Duration {
+    spec.stop_grace_period.map_or(Duration::from_secs(10), Duration::from_nanos)
+}
+
+/// The probe in force: HTTP by label, else the service's command, else the image's.
+pub(super) fn probe(
+    image: &ImageConfig<'_>,
+    spec: &ContainerSpec,
+    launch: &Launch,
+    ports: &[(u16, u16)],
+) -> Option<Probe> {
+    let own = spec.healthcheck.clone();
+    let inherited = image.healthcheck();
+    let has_test = own.as_ref().is_some_and(|check| !check.test.is_empty());
+    let test = if has_test { own.clone() } else { inherited.clone() };
+    let timing = own.or(inherited).unwrap_or_default();
+    if let Some(path) = launch.service_labels.get(dockerapi::convert::HEALTH_HTTP) {
+        let port = ports.first().map(|(_, own)| *own)?;
+        return Some(Probe::http(port, path, &timing));
+    }
+    let test = test?.test;
+    match test.first().map(String::as_str) {
+        Some("CMD") => Some(Probe::command(test[1..].to_vec(), &timing)),
+        Some("CMD-SHELL") => {
+            let shell = ["/bin/sh".to_owned(), "-c".to_owned()];
+            Some(Probe::command(shell.into_iter().chain(test[1..].to_vec()).collect(), &timing))
+        }
+        _ => None,
+    }
+}
