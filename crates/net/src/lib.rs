@@ -1,9 +1,13 @@
 //! Listeners, the accept loop and graceful drain: written once, for every server here.
 //!
-//! This crate never knows what is served; it is given a hyper service and a shutdown signal.
+//! Reading order: [`listen`] (sockets), [`serve()`] (the accept loop and its end), [`body`]
+//! (request bodies with a bound). This crate never knows what is served; it is given a function
+//! from request to response and a shutdown signal.
 
-mod listen;
+pub mod body;
+pub mod listen;
 mod serve;
 
-pub use listen::{ListenError, unix_listener};
+pub use body::{BodyError, collect};
+pub use listen::{Accept, ListenError, TcpOptions, tcp_listener, unix_listener};
 pub use serve::{Limits, serve};
