@@ -6,9 +6,15 @@
 //! This crate never parses a stack file and never talks to the ingress itself: whoever composes
 //! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
 
+mod api;
+pub mod control;
 mod disk;
 pub mod driver;
+pub mod engine;
 pub mod image;
 pub mod log;
+pub mod store;
 pub mod supervisor;
 pub mod traffic;
+
+pub use engine::{Config, Engine, Error, StatsSource};

@@ -148,7 +148,14 @@ impl Driver for ProcessDriver {
     }
 
     fn addresses(&self, task: &TaskId) -> Vec<(u16, SocketAddr)> {
-        let known = self.shared.known(task).unwrap_or_default();
+        let mut known = self.shared.known(task).unwrap_or_default();
+        if known.ports.is_empty() {
+            // Not adopted yet after a restart: its folder tells.
+            let path = self.shared.config.tasks.join(&task.0).join("task.json");
+            known.ports = crate::supervisor::read_json::<crate::supervisor::Job>(&path)
+                .map(|job| job.ports)
+                .unwrap_or_default();
+        }
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         known.ports.into_iter().map(|(target, own)| (target, address(own))).collect()
     }

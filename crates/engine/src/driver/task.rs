@@ -376,9 +376,10 @@ fn kill_group(running: Running) {
 }
 
 /// Waits for the end of a process that need not be our child.
+#[expect(deprecated, reason = "an OwnedFd keeps its promise of IO safety; the new name is unsafe")]
 async fn wait_for(pid: i32) {
     let Some(pid) = Pid::from_raw(pid) else { return };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    let Ok(pidfd) = AsyncFd::register(pidfd) else { return };
+    let Ok(pidfd) = AsyncFd::new(pidfd) else { return };
     let _ = pidfd.readable().await;
 }

@@ -1,0 +1,159 @@
+//! `/images`: load, list, inspect, tag, remove.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read},
+};
+
+use dockerapi::{ApiError, spec};
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use hyper::{Response, body::Incoming};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Answer, Api, Body, Call, empty, json as respond};
+use crate::image::{self, Error, Image};
+
+/// The largest archive that is taken.
+const ARCHIVE_LIMIT: usize = 16 << 30;
+
+pub(super) fn no_registry(name: &str) -> ApiError {
+    let why = "the embedded engine has no registry; load images with `keel build` or `docker load`";
+    ApiError::not_found(format!("image {name} cannot be looked up in a registry: {why}"))
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound(_) => Self::not_found(text),
+            Error::InUse { .. } => Self { status: StatusCode::CONFLICT, message: text },
+            Error::Archive(_) | Error::Digest(_) | Error::Escape { .. } => {
+                Self::bad_parameter(text)
+            }
+            Error::Io { .. } => Self::internal(text),
+        }
+    }
+}
+
+fn summary(image: &Image, names: &[String]) -> Value {
+    let created = image.config.get("created").and_then(Value::as_str);
+    let seconds = created.and_then(dockerapi::stamp::parse).map_or(0, |at| at.0 / 1_000_000_000);
+    json!({
+        "Id": image.id, "RepoTags": names, "RepoDigests": [], "ParentId": "",
+        "Created": seconds, "Size": image.size, "SharedSize": -1, "Containers": -1,
+        "Labels": image.config.pointer("/config/Labels").cloned().unwrap_or(json!({})),
+    })
+}
+
+pub(super) fn summaries(images: &image::Store) -> Vec<Value> {
+    images.list().iter().map(|(image, names)| summary(image, names)).collect()
+}
+
+impl Api {
+    pub(super) fn images(&self) -> Response<Body> {
+        respond(&json!(summaries(&self.images)))
+    }
+
+    pub(super) fn image(&self, name: &str) -> Answer {
+        let image = self.images.get(name)?;
+        let names = self.images.list().into_iter().find(|(known, _)| known.id == image.id);
+        let part = |key: &str| image.config.get(key).cloned().unwrap_or(Value::Null);
+        Ok(respond(&json!({
+            "Id": image.id, "RepoTags": names.map(|(_, names)| names).unwrap_or_default(),
+            "RepoDigests": [], "Parent": "", "Comment": "", "Created": part("created"),
+            "Architecture": part("architecture"), "Os": part("os"), "Size": image.size,
+            "Config": part("config"), "RootFS": { "Type": "layers", "Layers": image.layers },
+        })))
+    }
+
+    pub(super) async fn load_image(&self, call: Call) -> Answer {
+        let (chunks, received) = mpsc::channel(16);
+        let images = self.images.clone();
+        let loading = tokio::task::spawn_blocking(move || {
+            images.load(Chunks { received, rest: bytes::Bytes::new() })
+        });
+        let sent = feed(call.body, chunks).await;
+        let loaded = loading.await.map_err(|error| ApiError::internal(error.to_string()))?;
+        let names = loaded?;
+        sent?;
+        let lines: String = names
+            .iter()
+            .map(|name| format!("{}\n", json!({ "stream": format!("Loaded image: {name}\n") })))
+            .collect();
+        let mut response = Response::new(super::full(lines));
+        let json = http::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+        Ok(response)
+    }
+
+    pub(super) async fn tag_image(&self, name: &str, call: &Call) -> Answer {
+        let repo = call.get("repo").unwrap_or("");
+        let tag = call.get("tag").filter(|tag| !tag.is_empty()).unwrap_or("latest");
+        if repo.is_empty() {
+            return Err(ApiError::bad_parameter("repo is missing"));
+        }
+        self.images.tag(name, &format!("{repo}:{tag}"))?;
+        Ok(empty(StatusCode::CREATED))
+    }
+
+    pub(super) async fn remove_image(&self, name: &str) -> Answer {
+        let used: BTreeSet<String> = self
+            .control
+            .read(|state| {
+                let live = state.world.tasks().filter(|task| !task.is_over());
+                live.filter_map(|task| {
+                    let definition: spec::Definition =
+                        serde_json::from_str(&task.spec.definition).ok()?;
+                    Some(image::normalised(&definition.task_template.container_spec?.image))
+                })
+                .collect()
+            })
+            .await?;
+        self.images.remove(name, &used)?;
+        Ok(respond(&json!([{ "Untagged": image::normalised(name) }])))
+    }
+}
+
+/// Passes the body on piece by piece; a slow disk slows the client down.
+async fn feed(
+    body: Incoming,
+    chunks: mpsc::Sender<io::Result<bytes::Bytes>>,
+) -> Result<(), ApiError> {
+    let mut body = Limited::new(body, ARCHIVE_LIMIT);
+    while let Some(frame) = body.frame().await {
+        let chunk = match frame {
+            Ok(frame) => match frame.into_data() {
+                Ok(chunk) => Ok(chunk),
+                Err(_) => continue,
+            },
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        let is_end = chunk.is_err();
+        // The reader stopped: its own error tells why.
+        if chunks.send(chunk).await.is_err() || is_end {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct Chunks {
+    received: mpsc::Receiver<io::Result<bytes::Bytes>>,
+    rest: bytes::Bytes,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.received.blocking_recv() {
+                Some(chunk) => self.rest = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.rest.len());
+        buffer[..count].copy_from_slice(&self.rest.split_to(count));
+        Ok(count)
+    }
+}

@@ -1,0 +1,200 @@
+//! Configs, secrets, networks and volumes: objects with a spec, a name and labels.
+
+use base64::Engine as _;
+use dockerapi::{ApiError, filter::Filters, stamp};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Answer, Api, Call, empty, json as respond, with_status};
+use crate::control::{State, name_of, random_id};
+
+/// `configs` → `config`.
+pub(super) fn kind(plural: &str) -> &'static str {
+    match plural {
+        "configs" => "config",
+        "secrets" => "secret",
+        "networks" => "network",
+        _ => "volume",
+    }
+}
+
+/// As the API shows it: a secret's data never.
+fn shown(kind: &str, object: &Value) -> Value {
+    let mut object = object.clone();
+    if kind == "secret" {
+        if let Some(spec) = object.get_mut("Spec").and_then(Value::as_object_mut) {
+            spec.remove("Data");
+        }
+    }
+    object
+}
+
+impl Api {
+    pub(super) async fn objects(&self, kind: &'static str, call: &Call) -> Answer {
+        let known = ["id", "name", "label", "names", "driver", "type", "scope", "dangling"];
+        let filters = Filters::parse(call.get("filters"), &known)?;
+        let list = self.control.read(move |state| {
+            let objects = state.objects[kind].iter();
+            let fits = objects.filter(|(id, object)| {
+                let labels = object.get("Spec").unwrap_or(object).get("Labels");
+                filters.any("id", |wanted| id.starts_with(wanted))
+                    && filters.any("name", |wanted| name_of(object).starts_with(wanted))
+                    && filters.any("driver", |wanted| object["Driver"] == wanted)
+                    && filters.labels(labels.unwrap_or(&Value::Null))
+            });
+            fits.map(|(_, object)| shown(kind, object)).collect::<Vec<_>>()
+        });
+        let list = json!(list.await?);
+        let list =
+            if kind == "volume" { json!({ "Volumes": list, "Warnings": null }) } else { list };
+        Ok(respond(&list))
+    }
+
+    pub(super) async fn object(&self, kind: &'static str, key: &str) -> Answer {
+        let key = key.to_owned();
+        let object = self.control.write(move |state| {
+            let id = state.find_object(kind, &key)?;
+            Ok(shown(kind, &state.objects[kind][&id]))
+        });
+        Ok(respond(&object.await?))
+    }
+
+    pub(super) async fn create_object(&self, kind: &'static str, call: Call) -> Answer {
+        let body = call.json().await?;
+        let created = self.control.write(move |state| match kind {
+            "config" | "secret" => create_data(state, kind, body),
+            "network" => create_network(state, body),
+            _ => Ok(create_volume(state, &body)),
+        });
+        Ok(with_status(StatusCode::CREATED, &created.await?))
+    }
+
+    /// Only labels may change.
+    pub(super) async fn update_object(&self, kind: &'static str, key: &str, call: Call) -> Answer {
+        let version = call.get("version").and_then(|version| version.parse::<u64>().ok());
+        let key = key.to_owned();
+        let body = call.json().await?;
+        let update = self.control.write(move |state| {
+            let id = state.find_object(kind, &key)?;
+            let mut object = state.objects[kind][&id].clone();
+            if object["Version"]["Index"].as_u64() != version {
+                let text = "rpc error: code = Unknown desc = update out of sequence";
+                return Err(ApiError::internal(text));
+            }
+            let same = |part: &str| {
+                body.get(part).is_none_or(|new| new.is_null() || *new == object["Spec"][part])
+            };
+            if !same("Data") || !same("Name") {
+                return Err(ApiError::invalid("only updates to Labels are allowed"));
+            }
+            object["Spec"]["Labels"] = body.get("Labels").cloned().unwrap_or(json!({}));
+            state.version_index += 1;
+            object["Version"]["Index"] = json!(state.version_index);
+            object["UpdatedAt"] = json!(stamp::text(state.now()));
+            state.put_object(kind, &id, object);
+            Ok(())
+        });
+        update.await?;
+        Ok(empty(StatusCode::OK))
+    }
+
+    pub(super) async fn delete_object(&self, kind: &'static str, key: &str) -> Answer {
+        let key = key.to_owned();
+        let delete = self.control.write(move |state| {
+            let id = state.find_object(kind, &key)?;
+            let name = name_of(&state.objects[kind][&id]).to_owned();
+            let users = state.users_of(&id);
+            if !users.is_empty() {
+                let noun = if users.len() == 1 { "service" } else { "services" };
+                let users = users.join(", ");
+                let what = format!("{kind} '{name}' is in use by the following {noun}: {users}");
+                return Err(ApiError::invalid(what));
+            }
+            state.delete_object(kind, &id);
+            state.event(kind, "remove", &id, json!({ "name": name }));
+            Ok(())
+        });
+        delete.await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+}
+
+fn create_data(state: &mut State, kind: &'static str, spec: Value) -> Result<Value, ApiError> {
+    let name = spec.get("Name").and_then(Value::as_str).unwrap_or("").to_owned();
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_fine) {
+        let what = "must be 1 to 64 characters of [a-zA-Z0-9-_.]";
+        return Err(ApiError::invalid(format!("invalid {kind} name: {what}")));
+    }
+    let data = spec.get("Data").and_then(Value::as_str).unwrap_or("");
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .map_err(|error| ApiError::bad_parameter(format!("{kind} data is not base64: {error}")))?;
+    let limit = if kind == "secret" { 511_999 } else { 1_023_999 };
+    if bytes.len() > limit || (kind == "secret" && bytes.is_empty()) {
+        return Err(ApiError::invalid(format!("{kind} data must be between 1 and {limit} bytes")));
+    }
+    if state.objects[kind].values().any(|object| name_of(object) == name) {
+        return Err(ApiError::conflict(format!("{kind} {name} already exists")));
+    }
+    let id = random_id();
+    state.version_index += 1;
+    let now = stamp::text(state.now());
+    let object = json!({
+        "ID": id, "Version": { "Index": state.version_index }, "CreatedAt": now, "UpdatedAt": now,
+        "Spec": spec,
+    });
+    state.put_object(kind, &id, object);
+    state.event(kind, "create", &id, json!({ "name": name }));
+    Ok(json!({ "ID": id }))
+}
+
+fn create_network(state: &mut State, spec: Value) -> Result<Value, ApiError> {
+    let name = spec.get("Name").and_then(Value::as_str).unwrap_or("").to_owned();
+    if name.is_empty() {
+        return Err(ApiError::bad_parameter("a network needs a name"));
+    }
+    if state.objects["network"].values().any(|object| name_of(object) == name) {
+        return Err(ApiError::conflict(format!("network with name {name} already exists")));
+    }
+    let id = random_id();
+    let mut object = spec;
+    object["Id"] = json!(id);
+    object["Scope"] = json!("swarm");
+    object["Created"] = json!(stamp::text(state.now()));
+    for (key, default) in [("Labels", json!({})), ("Driver", json!("overlay"))] {
+        if object.get(key).is_none_or(Value::is_null) {
+            object[key] = default;
+        }
+    }
+    state.put_object("network", &id, object);
+    state.event("network", "create", &id, json!({ "name": name }));
+    Ok(json!({ "Id": id, "Warning": "" }))
+}
+
+fn create_volume(state: &mut State, spec: &Value) -> Value {
+    let name = spec.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = name.map_or_else(random_id, str::to_owned);
+    if let Some(known) = state.objects["volume"].get(&name) {
+        return known.clone();
+    }
+    let object = json!({
+        "Name": name, "Driver": "local", "Scope": "local", "Mountpoint": "",
+        "Labels": spec.get("Labels").cloned().unwrap_or(json!({})), "Options": null,
+        "CreatedAt": stamp::text(state.now()),
+    });
+    state.put_object("volume", &name, object.clone());
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_shown_without_its_data_and_a_config_with_it() {
+        let object = json!({ "Spec": { "Name": "x", "Data": "aGk=" } });
+        assert!(shown("secret", &object)["Spec"].get("Data").is_none());
+        assert_eq!(shown("config", &object)["Spec"]["Data"], "aGk=");
+    }
+}

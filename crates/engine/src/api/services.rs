@@ -1,0 +1,198 @@
+//! `/services`: create, inspect, update, remove.
+
+use dockerapi::{ApiError, filter::Filters};
+use http::StatusCode;
+use orchestrator::{Event, Mode, ServiceId};
+use serde_json::{Value, json};
+
+use super::{Answer, Api, Call, empty, json as respond, view, with_status};
+use crate::control::{State, convert, ports, random_id};
+
+impl Api {
+    pub(super) async fn services(&self, call: &Call) -> Answer {
+        let filters =
+            Filters::parse(call.get("filters"), &["id", "name", "label", "mode", "runtime"])?;
+        let wants_status = call.is_set("status");
+        let list = self.control.read(move |state| {
+            let there = state.world.services().filter(|service| !service.is_removed);
+            let mut list: Vec<Value> = Vec::new();
+            for service in there {
+                let mut shown = view::service(state, service);
+                let mode = match service.spec.mode {
+                    Mode::Replicated { .. } => "replicated",
+                    Mode::Global => "global",
+                };
+                let fits = filters.any("id", |id| service.id.0.starts_with(id))
+                    && filters.any("name", |name| service.spec.name.starts_with(name))
+                    && filters.any("mode", |wanted| wanted == mode)
+                    && filters.labels(&shown["Spec"]["Labels"]);
+                if fits {
+                    if wants_status {
+                        shown["ServiceStatus"] = view::status(state, service);
+                    }
+                    list.push(shown);
+                }
+            }
+            Value::Array(list)
+        });
+        Ok(respond(&list.await?))
+    }
+
+    pub(super) async fn service(&self, key: &str, call: &Call) -> Answer {
+        let key = key.to_owned();
+        let inserts_defaults = call.is_set("insertDefaults");
+        let shown = self.control.write(move |state| {
+            let id = state.find_service(&key)?;
+            let not_found = || ApiError::not_found(format!("service {key} not found"));
+            let service = state.world.service(&id).ok_or_else(not_found)?;
+            let mut shown = view::service(state, service);
+            if inserts_defaults {
+                shown["Spec"] = view::with_defaults(shown["Spec"].take());
+            }
+            Ok(shown)
+        });
+        Ok(respond(&shown.await?))
+    }
+
+    pub(super) async fn create_service(&self, call: Call) -> Answer {
+        let raw = call.json().await?;
+        let id = self.control.write(move |state| create(state, raw)).await?;
+        Ok(with_status(StatusCode::CREATED, &json!({ "ID": id.0 })))
+    }
+
+    pub(super) async fn update_service(&self, key: &str, call: Call) -> Answer {
+        let version = call.get("version").unwrap_or("").to_owned();
+        let Ok(version) = version.parse::<u64>() else {
+            let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+            let text = format!("invalid service version '{version}': {why}");
+            return Err(ApiError::bad_parameter(text));
+        };
+        let is_rollback = match call.get("rollback") {
+            None | Some("") => false,
+            Some("previous") => true,
+            Some(other) => {
+                return Err(ApiError::bad_parameter(format!(
+                    "unrecognized rollback option {other}"
+                )));
+            }
+        };
+        let key = key.to_owned();
+        let raw = call.json().await?;
+        let update =
+            self.control.write(move |state| update(state, &key, raw, version, is_rollback));
+        update.await?;
+        Ok(respond(&json!({ "Warnings": null })))
+    }
+
+    pub(super) async fn remove_service(&self, key: &str) -> Answer {
+        let key = key.to_owned();
+        let remove = self.control.write(move |state| {
+            let id = state.find_service(&key)?;
+            let name = state.world.service(&id).map(|s| s.spec.name.clone()).unwrap_or_default();
+            state.step(Event::ServiceRemoved { id: id.clone() });
+            state.put_service(&id);
+            state.event("service", "remove", &id.0, json!({ "name": name }));
+            Ok(())
+        });
+        remove.await?;
+        Ok(empty(StatusCode::OK))
+    }
+}
+
+fn create(state: &mut State, raw: Value) -> Result<ServiceId, ApiError> {
+    let mut raw = raw;
+    if raw.get("Name").and_then(Value::as_str).unwrap_or("").is_empty() {
+        raw["Name"] = json!(format!("service-{}", &random_id()[..8]));
+    }
+    let spec = convert(&raw)?;
+    let taken =
+        state.world.services().any(|known| !known.is_removed && known.spec.name == spec.name);
+    if taken {
+        return Err(ApiError::conflict(format!(
+            "name conflicts with an existing object: service {} already exists",
+            spec.name
+        )));
+    }
+    check(state, &spec, &raw, None)?;
+    let id = ServiceId(random_id());
+    let name = spec.name.clone();
+    state.put_service(&id);
+    let version = state.version_index;
+    state.step(Event::ServiceCreated { id: id.clone(), spec, version });
+    state.event("service", "create", &id.0, json!({ "name": name }));
+    Ok(id)
+}
+
+fn update(
+    state: &mut State,
+    key: &str,
+    raw: Value,
+    version: u64,
+    is_rollback: bool,
+) -> Result<(), ApiError> {
+    let spec = convert(&raw)?;
+    let id = state.find_service(key)?;
+    let not_found = || ApiError::not_found(format!("service {key} not found"));
+    let current = state.world.service(&id).ok_or_else(not_found)?;
+    let is_global = |mode| matches!(mode, Mode::Global);
+    if spec.name != current.spec.name {
+        return Err(ApiError::not_supported(
+            "rpc error: code = Unimplemented desc = renaming services is not supported",
+        ));
+    }
+    if is_global(spec.mode) != is_global(current.spec.mode) {
+        return Err(ApiError::not_supported(
+            "rpc error: code = Unimplemented desc = service mode change is not allowed",
+        ));
+    }
+    if is_rollback && current.previous.is_none() {
+        let what = format!("service {} does not have a previous spec", id.0);
+        return Err(ApiError::bad_parameter(format!(
+            "rpc error: code = FailedPrecondition desc = {what}"
+        )));
+    }
+    check(state, &spec, &raw, Some(&id))?;
+    if state.services.get(&id).map(|service| service.index) != Some(version) {
+        return Err(ApiError::internal("rpc error: code = Unknown desc = update out of sequence"));
+    }
+    let name = spec.name.clone();
+    state.put_service(&id);
+    let version = state.version_index;
+    if is_rollback {
+        state.step(Event::RollbackRequested { id: id.clone() });
+    } else {
+        state.step(Event::ServiceUpdated { id: id.clone(), spec, version });
+    }
+    state.event("service", "update", &id.0, json!({ "name": name }));
+    Ok(())
+}
+
+/// Ports that others have, secrets and configs that do not exist.
+fn check(
+    state: &State,
+    spec: &orchestrator::ServiceSpec,
+    raw: &Value,
+    own: Option<&ServiceId>,
+) -> Result<(), ApiError> {
+    for port in ports(spec) {
+        if let Some((name, id)) = state.publisher(port.published_port, own) {
+            return Err(ApiError::invalid(format!(
+                "port '{}' is already in use by service '{name}' ({}) as an ingress port",
+                port.published_port, id.0
+            )));
+        }
+    }
+    let container = &raw["TaskTemplate"]["ContainerSpec"];
+    for (list, kind, key) in [("Secrets", "secret", "SecretID"), ("Configs", "config", "ConfigID")]
+    {
+        for reference in container.get(list).and_then(Value::as_array).into_iter().flatten() {
+            let id = reference.get(key).and_then(Value::as_str).unwrap_or("");
+            if !state.objects[kind].contains_key(id) {
+                let name = reference.get(format!("{kind}Name")).and_then(Value::as_str);
+                let name = name.unwrap_or(id);
+                return Err(ApiError::invalid(format!("{kind} not found: {name}")));
+            }
+        }
+    }
+    Ok(())
+}

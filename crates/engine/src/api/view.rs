@@ -1,0 +1,187 @@
+//! Services and tasks in Docker's JSON shapes.
+
+use dockerapi::stamp;
+use orchestrator::{Desired, Mode, Observed, Service, SlotKey, Task};
+use serde_json::{Value, json};
+
+use crate::control::State;
+
+/// A service as `GET /services/{id}` shows it.
+pub(super) fn service(state: &State, service: &Service) -> Value {
+    let api = state.services.get(&service.id);
+    let mut shown = json!({
+        "ID": service.id.0,
+        "Version": { "Index": api.map_or(0, |api| api.index) },
+        "CreatedAt": stamp::text(api.map_or(service.created_at, |api| api.created_at)),
+        "UpdatedAt": stamp::text(api.map_or(service.updated_at, |api| api.updated_at)),
+        "Spec": spec(&service.spec),
+        "Endpoint": endpoint(&service.spec),
+    });
+    if let Some((_, previous)) = &service.previous {
+        shown["PreviousSpec"] = spec(previous);
+    }
+    if let Some(status) = &service.rollout {
+        shown["UpdateStatus"] = json!({
+            "State": status.state, "StartedAt": stamp::text(status.started_at),
+            "Message": status.message,
+        });
+        if let Some(at) = status.completed_at {
+            shown["UpdateStatus"]["CompletedAt"] = json!(stamp::text(at));
+        }
+    }
+    shown
+}
+
+/// The spec as it was posted, with the replicas that are in force.
+pub(super) fn spec(spec: &orchestrator::ServiceSpec) -> Value {
+    let mut raw: Value = serde_json::from_str(&spec.raw).unwrap_or(Value::Null);
+    match spec.mode {
+        Mode::Replicated { replicas } => {
+            raw["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
+        }
+        Mode::Global => raw["Mode"] = json!({ "Global": {} }),
+    }
+    raw
+}
+
+fn endpoint(spec: &orchestrator::ServiceSpec) -> Value {
+    let raw: Value = serde_json::from_str(&spec.raw).unwrap_or(Value::Null);
+    let own = raw.get("EndpointSpec").cloned().unwrap_or(json!({}));
+    let mut ports = own.get("Ports").cloned().unwrap_or(Value::Null);
+    for port in ports.as_array_mut().into_iter().flatten() {
+        for (key, default) in [("Protocol", "tcp"), ("PublishMode", "ingress")] {
+            if port.get(key).and_then(Value::as_str).unwrap_or("").is_empty() {
+                port[key] = json!(default);
+            }
+        }
+    }
+    let mode = own.get("Mode").and_then(Value::as_str).filter(|mode| !mode.is_empty());
+    let mut shown = json!({ "Spec": { "Mode": mode.unwrap_or("vip") } });
+    if ports.is_array() {
+        shown["Spec"]["Ports"] = ports.clone();
+        shown["Ports"] = ports;
+    }
+    shown
+}
+
+/// Defaults as `insertDefaults=true` adds them.
+pub(super) fn with_defaults(mut spec: Value) -> Value {
+    fn fill(value: &mut Value, key: &str, default: Value) {
+        let is_absent = value.get(key).is_none_or(|v| v.is_null() || v == "");
+        if is_absent {
+            value[key] = default;
+        }
+    }
+    let template = &mut spec["TaskTemplate"];
+    fill(&mut template["ContainerSpec"], "StopGracePeriod", json!(10_000_000_000_u64));
+    fill(template, "RestartPolicy", json!({}));
+    for (key, default) in [
+        ("Condition", json!("any")),
+        ("Delay", json!(5_000_000_000_u64)),
+        ("MaxAttempts", json!(0)),
+    ] {
+        fill(&mut template["RestartPolicy"], key, default);
+    }
+    for config in ["UpdateConfig", "RollbackConfig"] {
+        let is_absent = spec.get(config).is_none_or(Value::is_null);
+        if is_absent {
+            spec[config] = json!({ "Parallelism": 1, "MaxFailureRatio": 0 });
+        }
+        for (key, default) in [
+            ("FailureAction", json!("pause")),
+            ("Monitor", json!(5_000_000_000_u64)),
+            ("Order", json!("stop-first")),
+        ] {
+            fill(&mut spec[config], key, default);
+        }
+    }
+    spec
+}
+
+/// `RunningTasks`, `DesiredTasks`, `CompletedTasks`.
+pub(super) fn status(state: &State, service: &Service) -> Value {
+    let tasks = || state.world.tasks_of(&service.id);
+    let running = tasks().filter(|t| t.is_live() && t.observed == Observed::Running).count();
+    let desired = match service.spec.mode {
+        Mode::Replicated { replicas } => replicas as usize,
+        Mode::Global => 1,
+    };
+    json!({ "RunningTasks": running.min(desired), "DesiredTasks": desired, "CompletedTasks": 0 })
+}
+
+pub(super) fn observed(observed: Observed) -> &'static str {
+    match observed {
+        Observed::New => "assigned",
+        Observed::Preparing => "preparing",
+        Observed::Ready => "ready",
+        Observed::Starting => "starting",
+        Observed::Running => "running",
+        Observed::Complete => "complete",
+        Observed::Shutdown => "shutdown",
+        Observed::Failed => "failed",
+        Observed::Rejected => "rejected",
+    }
+}
+
+fn message(observed: Observed) -> &'static str {
+    match observed {
+        Observed::New => "scheduler assigned task to node",
+        Observed::Preparing | Observed::Rejected => "preparing",
+        Observed::Ready => "prepared",
+        Observed::Starting => "starting",
+        Observed::Running | Observed::Failed => "started",
+        Observed::Complete => "finished",
+        Observed::Shutdown => "shutdown",
+    }
+}
+
+pub(super) fn desired(desired: Desired) -> &'static str {
+    match desired {
+        Desired::Ready => "ready",
+        Desired::Running => "running",
+        Desired::Shutdown => "shutdown",
+        Desired::Remove => "remove",
+    }
+}
+
+/// The container id of a task: Docker's are 64 hexadecimal digits.
+pub(super) fn container_id(task: &Task) -> String {
+    task.id.0.bytes().chain(*b"evenkeel").map(|byte| format!("{byte:02x}")).take(32).collect()
+}
+
+/// A task as `GET /tasks/{id}` shows it.
+pub(super) fn task(state: &State, task: &Task, pid: Option<u32>) -> Value {
+    let definition: Value = serde_json::from_str(&task.spec.definition).unwrap_or(Value::Null);
+    let mut status = json!({
+        "Timestamp": stamp::text(task.observed_at),
+        "State": observed(task.observed),
+        "Message": message(task.observed),
+        "PortStatus": {},
+    });
+    if let Some(error) = &task.error {
+        status["Err"] = json!(error);
+    }
+    if task.is_started {
+        status["ContainerStatus"] = json!({
+            "ContainerID": container_id(task),
+            "PID": pid.unwrap_or(0),
+            "ExitCode": task.exit_code.unwrap_or(0),
+        });
+    }
+    let mut shown = json!({
+        "ID": task.id.0,
+        "Version": { "Index": state.version_index },
+        "CreatedAt": stamp::text(task.created_at),
+        "UpdatedAt": stamp::text(task.observed_at),
+        "Labels": {},
+        "Spec": definition.get("TaskTemplate").cloned().unwrap_or(json!({})),
+        "ServiceID": task.service.0,
+        "NodeID": task.node,
+        "Status": status,
+        "DesiredState": desired(task.desired),
+    });
+    if let SlotKey::Replica(number) = task.slot {
+        shown["Slot"] = json!(number);
+    }
+    shown
+}

@@ -1,0 +1,267 @@
+//! The control loop: the single writer. Everything that happens comes in here one after the other,
+//! is applied to the state, saved in one transaction, and only then acted upon.
+
+mod act;
+mod load;
+mod state;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use dockerapi::{ApiError, stamp};
+use orchestrator::{Event, TaskId, Time, next_deadline, resume};
+use serde_json::Value;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use crate::{
+    driver::{Driver, Report},
+    store::Store,
+    traffic,
+};
+pub use act::hostname;
+pub(crate) use load::found;
+pub use load::{NODE_KIND, random_id};
+pub use state::{Service, State, convert, find_task, label, name_of, ports, task_name};
+
+/// Work for the loop: changes the state and returns what to do once it is saved.
+type Job = Box<dyn FnOnce(&mut State) -> After + Send>;
+type After = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
+
+/// Requests that may wait for the loop.
+const QUEUE: usize = 256;
+/// Reports and events that are saved together.
+const BATCH: usize = 64;
+/// How long to wait with the same reports when the disk is full.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Asks the loop.
+#[derive(Clone)]
+pub struct Control {
+    jobs: mpsc::Sender<Job>,
+    pub events: broadcast::Sender<Arc<Value>>,
+    pub driver: Arc<dyn Driver>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Control")
+    }
+}
+
+impl Control {
+    /// Changes the state; answers when the change is on disk.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |state| {
+            let outcome = change(state);
+            Box::new(move |saved| {
+                let _ = answer.send(saved.and(outcome));
+            })
+        });
+        let ended = || ApiError::unavailable("the engine is ending; try again");
+        self.jobs.send(job).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+
+    /// Looks at the state.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.write(move |state| Ok(look(state))).await
+    }
+}
+
+/// What the loop listens to.
+pub struct Inputs {
+    pub reports: mpsc::Receiver<Report>,
+    pub traffic: mpsc::Receiver<traffic::Event>,
+    pub shutdown: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inputs")
+    }
+}
+
+/// Builds the loop around a loaded state. Await the second to run it.
+pub fn start(
+    store: Store,
+    driver: Arc<dyn Driver>,
+    commands: mpsc::Sender<traffic::Command>,
+    inputs: Inputs,
+) -> Result<(Control, impl Future<Output = ()>), crate::store::StoreError> {
+    let state = load::state(&store)?;
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let (events, _) = broadcast::channel(1024);
+    let control = Control { jobs, events: events.clone(), driver: Arc::clone(&driver) };
+    let drains = BTreeMap::new();
+    let running = Loop { state, store, driver, commands, events, drains, is_connected: false };
+    Ok((control, running.run(queue, inputs)))
+}
+
+struct Loop {
+    state: State,
+    store: Store,
+    driver: Arc<dyn Driver>,
+    commands: mpsc::Sender<traffic::Command>,
+    events: broadcast::Sender<Arc<Value>>,
+    /// When to stop waiting for the ingress to say that a task is drained.
+    drains: BTreeMap<TaskId, Instant>,
+    is_connected: bool,
+}
+
+impl Loop {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>, mut inputs: Inputs) {
+        self.adopt();
+        let actions = resume(&self.state.world);
+        self.perform(actions);
+        loop {
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                () = ended(&mut inputs.shutdown) => return,
+                Some(event) = inputs.traffic.recv() => self.traffic(event).await,
+                Some(report) = inputs.reports.recv() => {
+                    let mut batch = vec![report];
+                    while batch.len() < BATCH {
+                        let Ok(more) = inputs.reports.try_recv() else { break };
+                        batch.push(more);
+                    }
+                    self.reports(batch).await;
+                }
+                Some(job) = jobs.recv() => self.job(job),
+                () = sleep_until(wake) => self.tick().await,
+            }
+        }
+    }
+
+    /// The next thing that waits for time.
+    fn wake_at(&self) -> Option<Instant> {
+        let now = stamp::now();
+        let deadline = next_deadline(&self.state.world).map(|at| Instant::now() + at.since(now));
+        deadline.into_iter().chain(self.drains.values().copied()).min()
+    }
+
+    fn job(&mut self, job: Job) {
+        let after = job(&mut self.state);
+        let saved = self.save_and_act();
+        after(saved.map_err(|error| {
+            ApiError::internal(format!("{error}; nothing was changed; free space and try again"))
+        }));
+    }
+
+    async fn reports(&mut self, batch: Vec<Report>) {
+        let events = batch
+            .into_iter()
+            .map(|report| Event::Observed { task: report.task, what: report.what })
+            .collect();
+        self.apply(events).await;
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        let late: Vec<TaskId> =
+            self.drains.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        let mut events = vec![Event::Tick];
+        for task in late {
+            tracing::warn!(%task, "the ingress did not say in time that it is drained; going on");
+            self.drains.remove(&task);
+            events.push(Event::Drained { task });
+        }
+        self.apply(events).await;
+    }
+
+    async fn traffic(&mut self, event: traffic::Event) {
+        match event {
+            traffic::Event::Connected => {
+                self.is_connected = true;
+                self.sync();
+            }
+            traffic::Event::Disconnected => self.is_connected = false,
+            traffic::Event::Published { task } => {
+                self.apply(vec![Event::Published { task: TaskId(task) }]).await;
+            }
+            traffic::Event::Drained { task } => {
+                let task = TaskId(task);
+                self.drains.remove(&task);
+                self.apply(vec![Event::Drained { task }]).await;
+            }
+            traffic::Event::ListenFailed { published_port, reason } => {
+                self.state.listen_failures.insert(published_port, reason);
+            }
+        }
+        self.state.is_ingress_connected = self.is_connected;
+    }
+
+    /// Applies what happened; it cannot be refused, so a full disk is waited for.
+    async fn apply(&mut self, events: Vec<Event>) {
+        loop {
+            for event in events.clone() {
+                self.state.step(event);
+            }
+            match self.save_and_act() {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be saved; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Saves what changed and then acts. When it cannot be saved, the state is as it was before.
+    fn save_and_act(&mut self) -> Result<(), crate::store::StoreError> {
+        let writes = self.state.take_writes();
+        if !writes.is_empty() {
+            if let Err(error) = self.store.save(&writes) {
+                self.reload();
+                return Err(error);
+            }
+        }
+        let actions = std::mem::take(&mut self.state.actions);
+        self.perform(actions);
+        if std::mem::take(&mut self.state.are_routes_changed) {
+            self.routes();
+        }
+        for event in std::mem::take(&mut self.state.events) {
+            let _ = self.events.send(Arc::new(event));
+        }
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        match load::state(&self.store) {
+            Ok(state) => {
+                let old = std::mem::replace(&mut self.state, state);
+                self.state.listen_failures = old.listen_failures;
+                self.state.is_ingress_connected = old.is_ingress_connected;
+            }
+            Err(error) => tracing::error!(%error, "the state cannot be read back"),
+        }
+    }
+}
+
+/// Waits until the engine is to end.
+async fn ended(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|ends| *ends).await);
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The wall clock, which never goes back.
+pub(crate) fn clock(last: &mut Time) -> Time {
+    *last = stamp::now().max(Time(last.0 + 1));
+    *last
+}

@@ -1,0 +1,181 @@
+//! Doing what the orchestrator asked: commands to the driver and to the ingress.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use orchestrator::{Action, Observed, SlotKey, Task, TaskId, Traffic};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    Loop,
+    state::{drain_times, label, ports, task_name},
+};
+use crate::{
+    driver::{Command, Launch},
+    traffic::{self, Drain, Endpoint, Protocol, Route},
+};
+
+/// What a drain may take beyond the deadlines that the ingress itself keeps.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Loop {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Prepare { task } => self.launch(&task, Command::Prepare),
+                Action::Start { task } => self.launch(&task, Command::Start),
+                Action::Publish { task } => {
+                    if let Some(endpoint) = self.endpoint(&task) {
+                        self.tell(traffic::Command::Publish(endpoint));
+                    }
+                }
+                Action::Drain { task } => {
+                    let drain = self.drain(&task);
+                    let patience = drain.requests.max(drain.upgraded) + PATIENCE;
+                    self.drains.insert(task, Instant::now() + patience);
+                    self.tell(traffic::Command::Drain(drain));
+                }
+                Action::Stop { task } => self.driver.send(Command::Stop(task)),
+                Action::Forget { task } => {
+                    self.drains.remove(&task);
+                    self.driver.send(Command::Forget(task));
+                }
+            }
+        }
+    }
+
+    /// After a start of the engine: every task that may still run is looked for.
+    pub(super) fn adopt(&mut self) {
+        let ids: Vec<TaskId> = self
+            .state
+            .world
+            .tasks()
+            .filter(|task| !task.observed.is_end() && task.observed > Observed::New)
+            .map(|task| task.id.clone())
+            .collect();
+        for id in ids {
+            self.launch(&id, Command::Adopt);
+        }
+    }
+
+    fn launch(&self, id: &TaskId, command: impl FnOnce(Launch) -> Command) {
+        let Some(task) = self.state.world.task(id) else { return };
+        self.driver.send(command(self.launch_of(task)));
+    }
+
+    fn launch_of(&self, task: &Task) -> Launch {
+        let world = &self.state.world;
+        let service = world.service(&task.service);
+        let raw = service.and_then(|s| serde_json::from_str::<Value>(&s.spec.raw).ok());
+        let labels = raw.as_ref().and_then(|raw| raw.get("Labels")?.as_object());
+        let service_labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        Launch {
+            task: task.id.clone(),
+            name: task_name(world, task),
+            service_id: task.service.0.clone(),
+            service_name: service.map(|s| s.spec.name.clone()).unwrap_or_default(),
+            slot: match task.slot {
+                SlotKey::Replica(number) => number,
+                SlotKey::Node(_) => 0,
+            },
+            node_id: task.node.clone(),
+            node_hostname: hostname(),
+            definition: task.spec.definition.clone(),
+            service_labels,
+            files: self.files(&task.spec.definition),
+        }
+    }
+
+    /// The bytes of the secrets and configs that a definition refers to.
+    fn files(&self, definition: &str) -> BTreeMap<String, Vec<u8>> {
+        use base64::Engine as _;
+        let definition: dockerapi::spec::Definition =
+            serde_json::from_str(definition).unwrap_or_default();
+        let spec = definition.task_template.container_spec.unwrap_or_default();
+        let secrets = spec.secrets.iter().map(|reference| ("secret", reference.id()));
+        let configs = spec.configs.iter().map(|reference| ("config", reference.id()));
+        secrets
+            .chain(configs)
+            .filter_map(|(kind, id)| {
+                let data = self.state.objects[kind].get(id)?.get("Spec")?.get("Data")?.as_str()?;
+                let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
+                Some((id.to_owned(), bytes))
+            })
+            .collect()
+    }
+
+    fn endpoint(&self, id: &TaskId) -> Option<Endpoint> {
+        let task = self.state.world.task(id)?;
+        let service = self.state.world.service(&task.service)?;
+        Some(Endpoint {
+            task: id.0.clone(),
+            task_name: task_name(&self.state.world, task),
+            service: service.spec.name.clone(),
+            release: label(&service.spec, "evenkeel.release").unwrap_or_default(),
+            addresses: self.driver.addresses(id),
+        })
+    }
+
+    fn drain(&self, id: &TaskId) -> Drain {
+        let task = self.state.world.task(id);
+        let service = task.and_then(|task| self.state.world.service(&task.service));
+        let [requests, upgraded] = drain_times(service);
+        Drain { task: id.0.clone(), requests, upgraded }
+    }
+
+    fn all_routes(&self) -> Vec<Route> {
+        let services = self.state.world.services().filter(|service| !service.is_removed);
+        services
+            .flat_map(|service| {
+                ports(&service.spec).into_iter().map(|port| {
+                    let key = format!("evenkeel.port.{}.protocol", port.published_port);
+                    let is_tcp = label(&service.spec, &key).as_deref() == Some("tcp");
+                    Route {
+                        published_port: port.published_port,
+                        target_port: port.target_port,
+                        protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
+                        service: service.spec.name.clone(),
+                    }
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn routes(&mut self) {
+        let routes = self.all_routes();
+        let published: Vec<u16> = routes.iter().map(|route| route.published_port).collect();
+        self.state.listen_failures.retain(|port, _| published.contains(port));
+        self.tell(traffic::Command::Routes(routes));
+    }
+
+    /// The whole wanted state for an ingress that has just connected.
+    pub(super) fn sync(&mut self) {
+        self.state.listen_failures.clear();
+        let of = |wanted: &[Traffic]| -> Vec<TaskId> {
+            let tasks = self.state.world.tasks().filter(|task| wanted.contains(&task.traffic));
+            tasks.map(|task| task.id.clone()).collect()
+        };
+        let published = of(&[Traffic::Publishing, Traffic::Published]);
+        let published = published.iter().filter_map(|id| self.endpoint(id)).collect();
+        let draining = of(&[Traffic::Draining]).iter().map(|id| self.drain(id)).collect();
+        let routes = self.all_routes();
+        self.tell(traffic::Command::Sync { routes, published, draining });
+    }
+
+    /// Commands are dropped while there is no ingress: the next connection begins with a sync.
+    fn tell(&mut self, command: traffic::Command) {
+        if self.is_connected && self.commands.try_send(command).is_err() {
+            tracing::warn!("the ingress does not take commands; waiting for it to connect again");
+            self.is_connected = false;
+        }
+    }
+}
+
+/// This machine's name.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,112 @@
+//! The state from the store, or a new one.
+
+use std::collections::BTreeMap;
+
+use dockerapi::stamp;
+use orchestrator::{ServiceId, Time, World};
+use serde_json::{Value, json};
+
+use super::state::{KINDS, Service, State};
+use crate::store::{Store, StoreError, Write};
+
+/// The node's own record.
+pub const NODE_KIND: &str = "meta";
+/// Tasks kept per slot, as `docker swarm init` sets it.
+const TASK_HISTORY: usize = 5;
+
+/// Reads everything back.
+pub(super) fn state(store: &Store) -> Result<State, StoreError> {
+    let meta = |id: &str| -> Result<Value, StoreError> {
+        let text = store.get(NODE_KIND, id)?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null))
+    };
+    let identity = meta("identity")?;
+    let counters = meta("counters")?;
+    let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let text = |key: &str| identity.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let mut services = BTreeMap::new();
+    let mut known = Vec::new();
+    for (id, body) in store.all("service")? {
+        let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
+        let part = |key: &str| value.get(key).cloned().unwrap_or(Value::Null);
+        if let Ok(world) = serde_json::from_value::<orchestrator::Service>(part("world")) {
+            let api = serde_json::from_value(part("api")).unwrap_or(Service {
+                index: 1,
+                created_at: world.created_at,
+                updated_at: world.updated_at,
+            });
+            services.insert(ServiceId(id), api);
+            known.push(world);
+        }
+    }
+    let tasks = store.all("task")?;
+    let tasks = tasks.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
+    let node_id = text("node");
+    let world = World::restore(
+        number(&identity, "seed"),
+        number(&counters, "ids_issued"),
+        vec![node_id.clone()],
+        TASK_HISTORY,
+        known,
+        tasks,
+    );
+    let mut objects = BTreeMap::new();
+    for kind in KINDS {
+        let all = store.all(kind)?;
+        let all =
+            all.into_iter().filter_map(|(id, body)| Some((id, serde_json::from_str(&body).ok()?)));
+        objects.insert(kind, all.collect());
+    }
+    Ok(State {
+        world,
+        services,
+        objects,
+        node_id,
+        cluster_id: text("cluster"),
+        created_at: Time(number(&identity, "created_at")),
+        version_index: number(&counters, "version_index").max(10),
+        is_ingress_connected: false,
+        listen_failures: BTreeMap::new(),
+        last_time: Time(0),
+        actions: Vec::new(),
+        are_routes_changed: false,
+        events: Vec::new(),
+        changed_objects: Default::default(),
+    })
+}
+
+/// Gives a new store its identity and the network that every swarm has.
+pub(crate) fn found(store: &mut Store) -> Result<(), StoreError> {
+    if store.get(NODE_KIND, "identity")?.is_some() {
+        return Ok(());
+    }
+    let mut seed = [0_u8; 8];
+    // Without randomness from the system, the time still tells two engines apart.
+    let seed = match getrandom::fill(&mut seed) {
+        Ok(()) => u64::from_le_bytes(seed) >> 1,
+        Err(_) => stamp::now().0,
+    };
+    let now = stamp::now();
+    let identity = json!({
+        "seed": seed, "node": random_id(), "cluster": random_id(), "created_at": now.0,
+    });
+    let network = random_id();
+    let ingress = json!({
+        "Name": "ingress", "Id": network, "Created": stamp::text(now), "Scope": "swarm",
+        "Driver": "overlay", "Ingress": true, "Labels": {},
+    });
+    store.save(&[
+        Write { kind: NODE_KIND, id: "identity".to_owned(), body: Some(identity.to_string()) },
+        Write { kind: "network", id: network, body: Some(ingress.to_string()) },
+    ])
+}
+
+/// 25 characters of `[0-9a-z]`.
+pub fn random_id() -> String {
+    let mut bytes = [0_u8; 25];
+    if getrandom::fill(&mut bytes).is_err() {
+        let now = stamp::now().0.to_le_bytes();
+        bytes[..8].copy_from_slice(&now);
+    }
+    bytes.iter().map(|b| char::from_digit(u32::from(*b) % 36, 36).unwrap_or('0')).collect()
+}

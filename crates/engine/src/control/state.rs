@@ -1,0 +1,280 @@
+//! Everything the engine knows: the orchestrator's world and the objects around it, with a list of
+//! what changed since the last save.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dockerapi::{ApiError, convert, spec, stamp};
+use orchestrator::{Action, Event, ServiceId, TaskId, Time, World, step};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::store::Write;
+
+/// What the API shows of a service beside the orchestrator's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Docker's `Version.Index`: rises when the spec changes.
+    pub index: u64,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
+/// The state, changed by the control loop only.
+#[derive(Debug)]
+pub struct State {
+    pub world: World,
+    pub services: BTreeMap<ServiceId, Service>,
+    /// Kind (`config`, `secret`, `network`, `volume`) → id → object as the API shows it. Configs
+    /// and secrets hold their data under `Spec.Data`.
+    pub objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    pub node_id: String,
+    pub cluster_id: String,
+    pub created_at: Time,
+    pub version_index: u64,
+    pub is_ingress_connected: bool,
+    pub listen_failures: BTreeMap<u16, String>,
+    pub(super) last_time: Time,
+    pub(super) actions: Vec<Action>,
+    pub(super) are_routes_changed: bool,
+    pub(super) events: Vec<Value>,
+    pub(super) changed_objects: BTreeSet<(&'static str, String)>,
+}
+
+/// The kinds of object beside services and tasks.
+pub const KINDS: [&str; 4] = ["config", "secret", "network", "volume"];
+
+impl State {
+    pub fn now(&mut self) -> Time {
+        super::clock(&mut self.last_time)
+    }
+
+    /// One step of the orchestrator; its actions wait for the save.
+    pub fn step(&mut self, event: Event) {
+        let before = self.rollout_states(&event);
+        let now = self.now();
+        let actions = step(&mut self.world, now, event);
+        self.actions.extend(actions);
+        self.tell_rollouts(&before);
+    }
+
+    /// Specs and rollout states before a step, of the one service that it can change.
+    fn rollout_states(&self, event: &Event) -> Vec<(ServiceId, u64, String)> {
+        let id = match event {
+            Event::Observed { task, .. } | Event::Published { task } | Event::Drained { task } => {
+                self.world.task(task).map(|task| task.service.clone())
+            }
+            Event::RollbackRequested { id } => Some(id.clone()),
+            Event::Tick => {
+                let rolling = self.world.services().filter(|service| service.is_rolling());
+                return rolling.map(|s| (s.id.clone(), s.spec_version, status(s))).collect();
+            }
+            Event::ServiceCreated { .. }
+            | Event::ServiceUpdated { .. }
+            | Event::ServiceRemoved { .. } => None,
+        };
+        let service = id.and_then(|id| self.world.service(&id));
+        service.map(|s| (s.id.clone(), s.spec_version, status(s))).into_iter().collect()
+    }
+
+    fn tell_rollouts(&mut self, before: &[(ServiceId, u64, String)]) {
+        for (id, version, old) in before {
+            let Some(service) = self.world.service(id) else { continue };
+            let (name, new) = (service.spec.name.clone(), status(service));
+            if service.spec_version != *version {
+                self.version_index += 1;
+                let (index, now) = (self.version_index, self.last_time);
+                if let Some(service) = self.services.get_mut(id) {
+                    (service.index, service.updated_at) = (index, now);
+                }
+                self.are_routes_changed = true;
+            }
+            if new != *old {
+                let attributes = json!({
+                    "name": name, "updatestate.old": old, "updatestate.new": new,
+                });
+                self.event("service", "update", &id.0, attributes);
+            }
+        }
+    }
+
+    /// Something for `GET /events`.
+    pub fn event(&mut self, kind: &str, action: &str, id: &str, attributes: Value) {
+        let now = self.now();
+        self.events.push(json!({
+            "Type": kind, "Action": action, "scope": "swarm",
+            "Actor": { "ID": id, "Attributes": attributes },
+            "time": now.0 / 1_000_000_000, "timeNano": now.0,
+        }));
+    }
+
+    /// A service by id, name or unique beginning of its id.
+    pub fn find_service(&self, key: &str) -> Result<ServiceId, ApiError> {
+        let there = || self.world.services().filter(|service| !service.is_removed);
+        let exact =
+            there().find(|s| s.id.0 == key).or_else(|| there().find(|s| s.spec.name == key));
+        if let Some(service) = exact {
+            return Ok(service.id.clone());
+        }
+        let all: Vec<_> = there().filter(|service| service.id.0.starts_with(key)).collect();
+        match all.as_slice() {
+            [one] => Ok(one.id.clone()),
+            [] => Err(ApiError::not_found(format!("service {key} not found"))),
+            some => Err(ApiError::bad_parameter(format!(
+                "service {key} is ambiguous ({} matches found)",
+                some.len()
+            ))),
+        }
+    }
+
+    /// An object by id, name or unique beginning of its id.
+    pub fn find_object(&self, kind: &'static str, key: &str) -> Result<String, ApiError> {
+        let all = &self.objects[kind];
+        let by_name = || all.iter().find(|(_, object)| name_of(object) == key);
+        if let Some((id, _)) = all.get_key_value(key).or_else(by_name) {
+            return Ok(id.clone());
+        }
+        let starts: Vec<_> = all.keys().filter(|id| id.starts_with(key)).collect();
+        match starts.as_slice() {
+            [one] if !key.is_empty() => Ok((*one).clone()),
+            _ => Err(ApiError::not_found(format!("{kind} {key} not found"))),
+        }
+    }
+
+    pub fn put_object(&mut self, kind: &'static str, id: &str, object: Value) {
+        self.objects.entry(kind).or_default().insert(id.to_owned(), object);
+        self.changed_objects.insert((kind, id.to_owned()));
+    }
+
+    pub fn delete_object(&mut self, kind: &'static str, id: &str) {
+        self.objects.entry(kind).or_default().remove(id);
+        self.changed_objects.insert((kind, id.to_owned()));
+    }
+
+    /// Names of the services whose spec refers to this secret or config.
+    pub fn users_of(&self, id: &str) -> Vec<String> {
+        let quoted = format!("\"{id}\"");
+        let refers = |s: &&orchestrator::Service| !s.is_removed && s.spec.raw.contains(&quoted);
+        self.world.services().filter(refers).map(|service| service.spec.name.clone()).collect()
+    }
+
+    /// The service that publishes a port, other than `but`.
+    pub fn publisher(&self, port: u16, but: Option<&ServiceId>) -> Option<(String, ServiceId)> {
+        self.world
+            .services()
+            .filter(|service| !service.is_removed && Some(&service.id) != but)
+            .find(|service| ports(&service.spec).iter().any(|p| p.published_port == port))
+            .map(|service| (service.spec.name.clone(), service.id.clone()))
+    }
+
+    pub fn put_service(&mut self, id: &ServiceId) {
+        let now = self.now();
+        self.version_index += 1;
+        let created_at = self.services.get(id).map_or(now, |service| service.created_at);
+        let service = Service { index: self.version_index, created_at, updated_at: now };
+        self.services.insert(id.clone(), service);
+        self.are_routes_changed = true;
+    }
+
+    /// Everything that changed since the last call, as rows.
+    pub(super) fn take_writes(&mut self) -> Vec<Write> {
+        let changes = self.world.take_changes();
+        let mut writes = Vec::new();
+        for id in &changes.services {
+            let world = self.world.service(id);
+            if world.is_none() {
+                self.services.remove(id);
+                self.are_routes_changed = true;
+            }
+            let body =
+                world.map(|s| json!({ "world": s, "api": self.services.get(id) }).to_string());
+            writes.push(Write { kind: "service", id: id.0.clone(), body });
+        }
+        for id in &changes.tasks {
+            let body = self.world.task(id).and_then(|task| serde_json::to_string(task).ok());
+            writes.push(Write { kind: "task", id: id.0.clone(), body });
+        }
+        for (kind, id) in std::mem::take(&mut self.changed_objects) {
+            let body = self.objects[kind].get(&id).map(Value::to_string);
+            writes.push(Write { kind, id, body });
+        }
+        if !writes.is_empty() {
+            let body = json!({
+                "ids_issued": self.world.ids_issued(), "version_index": self.version_index,
+            });
+            let body = Some(body.to_string());
+            writes.push(Write { kind: "meta", id: "counters".to_owned(), body });
+        }
+        writes
+    }
+}
+
+fn status(service: &orchestrator::Service) -> String {
+    let state = service.rollout.as_ref().map(|rollout| json!(rollout.state));
+    state.and_then(|state| Some(state.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// The name in an object's spec, or its own.
+pub fn name_of(object: &Value) -> &str {
+    let spec = object.get("Spec").and_then(|spec| spec.get("Name"));
+    spec.or_else(|| object.get("Name")).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The published TCP ports of a service.
+pub fn ports(service: &orchestrator::ServiceSpec) -> Vec<spec::Port> {
+    let raw: Value = serde_json::from_str(&service.raw).unwrap_or(Value::Null);
+    let endpoint: spec::EndpointSpec =
+        serde_json::from_value(raw.get("EndpointSpec").cloned().unwrap_or(Value::Null))
+            .unwrap_or_default();
+    endpoint
+        .ports
+        .into_iter()
+        .filter(|port| port.published_port != 0 && port.protocol != "udp")
+        .collect()
+}
+
+/// A label of the service's raw spec.
+pub fn label(service: &orchestrator::ServiceSpec, key: &str) -> Option<String> {
+    let raw: Value = serde_json::from_str(&service.raw).ok()?;
+    Some(raw.get("Labels")?.get(key)?.as_str()?.to_owned())
+}
+
+/// `ala_api.1.<task id>`.
+pub fn task_name(world: &World, task: &orchestrator::Task) -> String {
+    let service = world.service(&task.service).map_or("", |service| &service.spec.name);
+    match &task.slot {
+        orchestrator::SlotKey::Replica(number) => format!("{service}.{number}.{}", task.id),
+        orchestrator::SlotKey::Node(node) => format!("{service}.{node}.{}", task.id),
+    }
+}
+
+/// A task by id, name or unique beginning of its id.
+pub fn find_task(world: &World, key: &str) -> Result<TaskId, ApiError> {
+    let exact = TaskId(key.to_owned());
+    if world.task(&exact).is_some() {
+        return Ok(exact);
+    }
+    let mut all =
+        world.tasks().filter(|task| task.id.0.starts_with(key) || task_name(world, task) == key);
+    match (all.next(), all.next()) {
+        (Some(one), None) => Ok(one.id.clone()),
+        _ => Err(ApiError::not_found(format!("task {key} not found"))),
+    }
+}
+
+/// How long requests in flight and upgraded connections get when a task is drained.
+pub fn drain_times(service: Option<&orchestrator::Service>) -> [std::time::Duration; 2] {
+    let seconds = std::time::Duration::from_secs;
+    let Some(service) = service else { return [seconds(10), seconds(30)] };
+    let definition: spec::Definition =
+        serde_json::from_str(&service.spec.task.definition).unwrap_or_default();
+    let grace = definition.task_template.container_spec.and_then(|c| c.stop_grace_period);
+    let upgraded = label(&service.spec, "evenkeel.drain.upgraded")
+        .and_then(|text| stamp::parse_duration(&text))
+        .unwrap_or(seconds(30));
+    [grace.map_or(seconds(10), std::time::Duration::from_nanos), upgraded]
+}
+
+/// Reads and checks a posted spec.
+pub fn convert(raw: &Value) -> Result<orchestrator::ServiceSpec, ApiError> {
+    convert::service(raw).map(|(_, spec)| spec)
+}

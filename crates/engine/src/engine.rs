@@ -1,0 +1,179 @@
+//! Putting the parts together: one state folder, one lock, one engine.
+//!
+//! ```text
+//! STATE/lock          held by the engine that runs, with its process id
+//! STATE/state.db      everything that survives; state.db.last-good is a copy of the last start
+//! STATE/images        the image store
+//! STATE/tasks/ID      one folder per task
+//! STATE/run           sockets
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    api::Api,
+    control::{self, Inputs},
+    driver::process::{DriverConfig, ProcessDriver},
+    image,
+    store::{Store, StoreError},
+    traffic,
+};
+
+/// Asks the ingress for its counters.
+pub type StatsSource =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync + 'static>;
+
+/// What an engine needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub state: PathBuf,
+    /// The `keel` binary, for the supervisors.
+    pub keel: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("another keel (process {pid}) runs on `{state}`")]
+    Locked { state: PathBuf, pid: String },
+    #[error("make `{path}`: {source}")]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Images(#[from] image::Error),
+    #[error(transparent)]
+    Listen(#[from] net::ListenError),
+}
+
+impl Error {
+    /// A stable name for the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "state-locked",
+            Self::Folder { .. } => "state-folder",
+            Self::Store(StoreError::Corrupt { .. }) => "state-corrupt",
+            Self::Store(StoreError::Newer { .. }) => "state-newer",
+            Self::Store(StoreError::Io { .. }) => "state-write",
+            Self::Images(_) => "image-store",
+            Self::Listen(_) => "listen",
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Locked { .. } => {
+                "use it as it is, or end it with `keel daemon --stop` first".to_owned()
+            }
+            Self::Folder { .. } => {
+                "choose another folder with --state-dir, or make this one writable".to_owned()
+            }
+            Self::Store(StoreError::Corrupt { path, .. }) => {
+                let (path, copy) = (path.display(), path.with_extension("db.last-good"));
+                format!(
+                    "keep the damaged file (`mv {path} {path}.damaged`), restore the copy of the last \
+                     start (`cp {} {path}`) and start again; running tasks go on meanwhile",
+                    copy.display()
+                )
+            }
+            Self::Store(StoreError::Newer { .. }) => "use the newer keel again".to_owned(),
+            Self::Store(StoreError::Io { .. }) | Self::Images(_) => {
+                "free space under the state folder and start again".to_owned()
+            }
+            Self::Listen(_) => "see who listens there with `ss -xlp`".to_owned(),
+        }
+    }
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    shutdown: watch::Sender<bool>,
+    running: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl Engine {
+    /// Starts on a state folder: adopts what runs, listens on `run/engine.sock`.
+    pub fn start(
+        config: &Config,
+        commands: mpsc::Sender<traffic::Command>,
+        traffic: mpsc::Receiver<traffic::Event>,
+        stats: StatsSource,
+    ) -> Result<Self, Error> {
+        let state = &config.state;
+        for folder in ["", "run", "tasks", "images"] {
+            let path = state.join(folder);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(|source| Error::Folder { path, source })?;
+        }
+        let lock = lock(state)?;
+        let mut store = Store::open(&state.join("state.db"))?;
+        control::found(&mut store)?;
+        let images = Arc::new(image::Store::open(&state.join("images"))?);
+        let listener = net::unix_listener(&state.join("run/engine.sock"), 0o660)?;
+        let (reports, reported) = mpsc::channel(1024);
+        let driver_config = DriverConfig {
+            tasks: state.join("tasks"),
+            keel: config.keel.clone(),
+            log_max_bytes: 10 << 20,
+            log_max_files: 3,
+        };
+        let driver = ProcessDriver::new(driver_config, Arc::clone(&images), reports);
+        let (shutdown, ends) = watch::channel(false);
+        let inputs = Inputs { reports: reported, traffic, shutdown: ends.clone() };
+        let (control, running) = control::start(store, driver, commands, inputs)?;
+        let api = Api { control, images, tasks: state.join("tasks"), stats };
+        let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
+            api.clone().respond(request)
+        });
+        let running = vec![tokio::spawn(running), tokio::spawn(serving)];
+        Ok(Self { shutdown, running, _lock: lock })
+    }
+
+    /// Ends the engine; tasks and their supervisors go on.
+    pub async fn shutdown(self) {
+        let _ = self.shutdown.send(true);
+        for part in self.running {
+            let _ = part.await;
+        }
+    }
+}
+
+/// One engine per folder. The file names the process that holds it.
+fn lock(state: &Path) -> Result<File, Error> {
+    let path = state.join("lock");
+    let failed = |source| Error::Folder { path: path.clone(), source };
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let pid = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        return Err(Error::Locked { state: state.to_owned(), pid });
+    }
+    // The number is for people: without space for it the lock holds all the same.
+    let _ =
+        file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    Ok(file)
+}
