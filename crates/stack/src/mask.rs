@@ -87,7 +87,8 @@ fn starred(line: &str) -> String {
     let Some(at) = line.find([':', '=']) else { return line.to_string() };
     let (name, value) = (line[..at].trim_matches([' ', '-', '"', '\'', '\t']), &line[at + 1..]);
     let bare = value.trim_matches([' ', '"', '\'', '\t']);
-    if !is_secret_name(name) || bare.is_empty() || bare.starts_with(['$', '{', '[', '*', '&', '<']) {
+    if !is_secret_name(name) || bare.is_empty() || bare.starts_with(['$', '{', '[', '*', '&', '<'])
+    {
         return line.to_string();
     }
     let from = at + 1 + (value.len() - value.trim_start().len());
