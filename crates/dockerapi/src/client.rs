@@ -1,20 +1,31 @@
 //! A small client of the Docker Engine API over a unix socket or TCP.
 //!
+//! Reading order: this file (errors, addresses, the calls by path), `client/wire.rs` (one request),
+//! `client/swarm.rs` (the calls by name), `client/stream.rs` (logs and events).
+//!
 //! One connection per request: a unix socket's connect costs microseconds, and no kept connection
 //! can be closed under a request. Every call has a deadline.
 
-mod call;
+mod io;
+mod query;
+mod stream;
+mod swarm;
+mod wire;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Incoming};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::time::timeout;
 
+pub use self::{
+    query::{escape, filters},
+    stream::{LogLine, LogQuery, LogStream, Streamed},
+    swarm::Kind,
+};
 use crate::version;
 
 /// How long an ordinary call may take.
@@ -24,8 +35,12 @@ const UPLOAD: Duration = Duration::from_secs(600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// Nothing was sent.
     #[error("the engine at {host} cannot be reached: {reason}")]
     NotReachable { host: String, reason: String },
+    /// The connection was lost after the request was sent: it may have been carried out.
+    #[error("the engine at {host} ended the connection before it answered {path}: {reason}")]
+    Cut { host: String, path: String, reason: String },
     /// The engine answered with an error.
     #[error("{message}")]
     Api { status: StatusCode, message: String },
@@ -35,6 +50,8 @@ pub enum ClientError {
     Protocol { path: String, reason: String },
     #[error("`{host}` is not an engine's address; use unix:///path or tcp://host:port")]
     BadHost { host: String },
+    #[error("read `{path}`: {source}")]
+    File { path: PathBuf, source: std::io::Error },
 }
 
 impl ClientError {
@@ -42,13 +59,51 @@ impl ClientError {
         matches!(self, Self::Api { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
+    /// The name is taken.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Api { status, .. } if *status == StatusCode::CONFLICT)
     }
 
+    /// Somebody else changed the object first: read it again.
+    pub fn is_out_of_sequence(&self) -> bool {
+        matches!(self, Self::Api { message, .. } if message.contains("update out of sequence"))
+    }
+
     /// The engine may be starting again: worth another try.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::NotReachable { .. } | Self::TimedOut { .. } | Self::Protocol { .. })
+        match self {
+            Self::NotReachable { .. } | Self::Cut { .. } | Self::TimedOut { .. } => true,
+            Self::Api { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
+            Self::Protocol { .. } | Self::BadHost { .. } | Self::File { .. } => false,
+        }
+    }
+
+    /// A stable name for the error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotReachable { .. } => "engine-not-reachable",
+            Self::Cut { .. } => "engine-connection-cut",
+            Self::Api { status, .. } if *status == StatusCode::NOT_FOUND => "not-found",
+            Self::Api { .. } => "engine-refused",
+            Self::TimedOut { .. } => "engine-timed-out",
+            Self::Protocol { .. } => "engine-answer-unreadable",
+            Self::BadHost { .. } => "bad-host",
+            Self::File { .. } => "file-unreadable",
+        }
+    }
+
+    /// What to do next, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotReachable { .. } => {
+                Some("start the engine with `keel daemon --background`, or name another with -H")
+            }
+            Self::Cut { .. } | Self::TimedOut { .. } => {
+                Some("look at what the engine is doing with `keel ps`, then repeat the command")
+            }
+            Self::BadHost { .. } => Some("see `-H` and `DOCKER_HOST` in `keel --help`"),
+            Self::Api { .. } | Self::Protocol { .. } | Self::File { .. } => None,
+        }
     }
 }
 
@@ -81,13 +136,23 @@ impl Client {
         Ok(Self { host: host.to_owned(), address, prefix: String::new() })
     }
 
+    /// A client that has agreed on a version with its engine.
+    pub async fn connect(host: &str) -> Result<Self, ClientError> {
+        Self::new(host)?.negotiate().await
+    }
+
     pub fn host(&self) -> &str {
         &self.host
     }
 
+    /// The agreed version; empty before [`Self::negotiate`].
+    pub fn api_version(&self) -> &str {
+        self.prefix.trim_start_matches("/v")
+    }
+
     /// Agrees on the newest version that both sides know.
     pub async fn negotiate(mut self) -> Result<Self, ClientError> {
-        let (head, _) = self.send(Method::GET, "/_ping", None, CALL).await?;
+        let (head, _) = self.whole(Method::GET, "/_ping", wire::nothing(), CALL).await?;
         let server = head
             .headers
             .get("api-version")
@@ -99,6 +164,27 @@ impl Client {
 
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
         self.json(Method::GET, path, None).await
+    }
+
+    /// As [`Self::get`], again and again while the engine starts anew, for at most `patience`.
+    pub async fn get_patiently(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Value, ClientError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.get(path).await {
+                Err(error)
+                    if error.is_passing() && tokio::time::Instant::now() + pause < deadline =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(500));
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
@@ -115,8 +201,8 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let bytes = body.map(|body| Bytes::from(body.to_string()));
-        let (_, answer) = self.send(method, path, bytes, CALL).await?;
+        let body = body.map_or_else(wire::nothing, wire::json);
+        let (_, answer) = self.whole(method, path, body, CALL).await?;
         if answer.is_empty() {
             return Ok(Value::Null);
         }
@@ -128,151 +214,19 @@ impl Client {
 
     /// Sends a body as it is, such as an image's tar.
     pub async fn upload(&self, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        self.send(Method::POST, path, Some(body), UPLOAD).await.map(|(_, answer)| answer)
+        let body = wire::archive(body);
+        self.whole(Method::POST, path, body, UPLOAD).await.map(|(_, answer)| answer)
+    }
+
+    /// Sends a file piece by piece.
+    pub async fn upload_file(&self, path: &str, file: &Path) -> Result<Bytes, ClientError> {
+        let body = wire::file(file).await?;
+        self.whole(Method::POST, path, body, UPLOAD).await.map(|(_, answer)| answer)
     }
 
     /// An answer that goes on: logs, events.
     pub async fn stream(&self, path: &str) -> Result<Streamed, ClientError> {
-        let response = self.open(Method::GET, path, None).await?;
-        let (head, body) = response.into_parts();
-        if head.status.is_success() {
-            return Ok(Streamed { path: path.to_owned(), body });
-        }
-        let bytes = self.collect(path, body).await?;
-        Err(api_error(head.status, &bytes))
+        let (_, body) = self.head(Method::GET, path, wire::nothing(), CALL).await?;
+        Ok(Streamed::new(path, body))
     }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-        within: Duration,
-    ) -> Result<(http::response::Parts, Bytes), ClientError> {
-        let whole = async {
-            let (head, body) = self.open(method, path, body).await?.into_parts();
-            let bytes = self.collect(path, body).await?;
-            if head.status.is_success() {
-                Ok((head, bytes))
-            } else {
-                Err(api_error(head.status, &bytes))
-            }
-        };
-        timeout(within, whole).await.unwrap_or_else(|_| {
-            Err(ClientError::TimedOut {
-                host: self.host.clone(),
-                path: path.to_owned(),
-                after: within,
-            })
-        })
-    }
-
-    async fn collect(&self, path: &str, body: Incoming) -> Result<Bytes, ClientError> {
-        let whole = body.collect().await;
-        whole.map(http_body_util::Collected::to_bytes).map_err(|error| ClientError::Protocol {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
-    }
-
-    async fn open(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-    ) -> Result<hyper::Response<Incoming>, ClientError> {
-        let unreachable =
-            |reason: String| ClientError::NotReachable { host: self.host.clone(), reason };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", if path.starts_with("/evenkeel") { "" } else { &self.prefix }))
-            .header("Host", "engine");
-        if body.is_some() {
-            request = request.header("Content-Type", "application/json");
-        }
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| {
-            ClientError::Protocol { path: path.to_owned(), reason: error.to_string() }
-        })?;
-        let connect = async {
-            match &self.address {
-                Address::Unix(path) => {
-                    let stream = tokio::net::UnixStream::connect(path).await?;
-                    Ok::<_, std::io::Error>(call::Io::Unix(stream))
-                }
-                Address::Tcp(host) => {
-                    Ok(call::Io::Tcp(tokio::net::TcpStream::connect(host.as_str()).await?))
-                }
-            }
-        };
-        let io = match timeout(Duration::from_secs(10), connect).await {
-            Ok(Ok(io)) => io,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Err(_) => return Err(unreachable("no answer within 10 s".to_owned())),
-        };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
-        tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|error| unreachable(error.to_string()))
-    }
-}
-
-/// An answer that is read piece by piece.
-#[derive(Debug)]
-pub struct Streamed {
-    path: String,
-    body: Incoming,
-}
-
-impl Streamed {
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Ok(frame)) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        return Ok(Some(bytes));
-                    }
-                }
-                Some(Err(error)) => {
-                    return Err(ClientError::Protocol {
-                        path: self.path.clone(),
-                        reason: error.to_string(),
-                    });
-                }
-            }
-        }
-    }
-}
-
-fn api_error(status: StatusCode, body: &[u8]) -> ClientError {
-    let message = serde_json::from_slice::<Value>(body)
-        .ok()
-        .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()))
-        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
-    ClientError::Api { status, message }
-}
-
-/// Escapes a value for a query.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
-/// A `filters=` query from key and value.
-pub fn filters(pairs: &[(&str, &str)]) -> String {
-    let mut map = serde_json::Map::new();
-    for (key, value) in pairs {
-        let values = map.entry(*key).or_insert_with(|| Value::Object(serde_json::Map::new()));
-        values[*value] = Value::Bool(true);
-    }
-    format!("filters={}", escape(&Value::Object(map).to_string()))
 }

@@ -2,14 +2,17 @@
 //! and Docker's words for what is wrong (`moby/daemon/cluster/convert/service.go`,
 //! `swarmkit/manager/controlapi/service.go`).
 
+mod definition;
+
 use std::time::Duration;
 
 use orchestrator::{
     FailureAction, Mode, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig,
     UpdateOrder,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+pub use self::definition::definition;
 use crate::{error::ApiError, spec, stamp::parse_duration};
 
 /// Label: how long a slot's new task may take to become ready in a rollout.
@@ -29,6 +32,7 @@ pub fn service(raw: &Value) -> Result<(spec::ServiceSpec, ServiceSpec), ApiError
         return Err(ApiError::invalid("ContainerSpec: image reference must be provided"));
     }
     check_name(&wire.name)?;
+    check_health(container.healthcheck.as_ref())?;
     check_ports(&wire.endpoint_spec)?;
     let mode = mode(&wire.mode)?;
     let restart = restart(&wire.task_template.restart_policy)?;
@@ -61,44 +65,6 @@ pub fn service(raw: &Value) -> Result<(spec::ServiceSpec, ServiceSpec), ApiError
     Ok((wire, converted))
 }
 
-/// What makes a task dirty when it changes: the task template and the endpoint spec, as canonical
-/// JSON. `null`, empty lists, maps and texts, and zeros mean the same as absent fields, so a client
-/// that posts back what it got restarts nothing.
-pub fn definition(raw: &Value) -> String {
-    let part = |key: &str| tidy(raw.get(key).cloned().unwrap_or(Value::Null)).unwrap_or(json!({}));
-    let mut template = part("TaskTemplate");
-    if let Some(map) = template.as_object_mut() {
-        map.remove("Placement");
-        map.remove("Runtime");
-    }
-    let mut endpoint = part("EndpointSpec");
-    if let Some(map) = endpoint.as_object_mut() {
-        if map.get("Mode") == Some(&json!("vip")) {
-            map.remove("Mode");
-        }
-    }
-    json!({ "TaskTemplate": template, "EndpointSpec": endpoint }).to_string()
-}
-
-fn tidy(value: Value) -> Option<Value> {
-    match value {
-        Value::Null => None,
-        Value::String(text) if text.is_empty() => None,
-        Value::Number(number) if number.as_f64() == Some(0.0) => None,
-        Value::Bool(false) => None,
-        Value::Array(list) => {
-            let list: Vec<Value> = list.into_iter().map(|v| tidy(v).unwrap_or(json!(""))).collect();
-            (!list.is_empty()).then_some(Value::Array(list))
-        }
-        Value::Object(map) => {
-            let map: Map<String, Value> =
-                map.into_iter().filter_map(|(key, v)| Some((key, tidy(v)?))).collect();
-            (!map.is_empty()).then_some(Value::Object(map))
-        }
-        other => Some(other),
-    }
-}
-
 fn check_name(name: &str) -> Result<(), ApiError> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let has_ends = name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -116,11 +82,29 @@ fn check_ports(endpoint: &spec::EndpointSpec) -> Result<(), ApiError> {
             let why = "port published with ingress mode can't be used with dnsrr mode";
             return Err(ApiError::invalid(format!("EndpointSpec: {why}")));
         }
-        if port.published_port != 0 && !seen.insert((port.published_port, &port.protocol)) {
+        let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        if port.published_port != 0 && !seen.insert((port.published_port, protocol)) {
             return Err(ApiError::invalid("EndpointSpec: duplicate published ports provided"));
         }
     }
     Ok(())
+}
+
+/// Docker's least time for health checks (`moby/daemon/container.go`).
+fn check_health(check: Option<&spec::Healthcheck>) -> Result<(), ApiError> {
+    let Some(check) = check else { return Ok(()) };
+    let times = [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ];
+    match times.iter().find(|(_, nanos)| (1..1_000_000).contains(nanos)) {
+        None => Ok(()),
+        Some((name, _)) => Err(ApiError::bad_parameter(format!(
+            "{name} in Healthcheck cannot be less than 1ms"
+        ))),
+    }
 }
 
 fn mode(wire: &spec::Mode) -> Result<Mode, ApiError> {
@@ -201,7 +185,7 @@ fn update(
         delay: positive("delay", wire.delay)?,
         failure_action,
         monitor: if monitor.is_zero() { defaults.monitor } else { monitor },
-        max_failure_ratio: wire.max_failure_ratio,
+        max_failure_ratio: wire.max_failure_ratio as f32,
         order,
         progress_deadline,
     })
@@ -209,6 +193,8 @@ fn update(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn minimal() -> Value {
@@ -225,15 +211,6 @@ mod tests {
     }
 
     #[test]
-    fn posting_defaults_back_makes_no_task_dirty() {
-        let mut with_defaults = minimal();
-        with_defaults["TaskTemplate"]["ContainerSpec"]["Env"] = json!([]);
-        with_defaults["TaskTemplate"]["Placement"] = json!({});
-        with_defaults["EndpointSpec"] = json!({ "Mode": "vip" });
-        assert_eq!(definition(&minimal()), definition(&with_defaults));
-    }
-
-    #[test]
     fn what_is_wrong_is_said_in_dockers_words() {
         let with = |key: &str, value: Value| {
             let mut spec = minimal();
@@ -246,6 +223,19 @@ mod tests {
         assert!(no_image.contains("image reference must be provided"));
         let two = with("Mode", json!({ "Replicated": {}, "Global": {} }));
         assert_eq!(two, "must specify only one service mode");
+        let condition = json!({
+            "ContainerSpec": { "Image": "a" }, "RestartPolicy": { "Condition": "always" },
+        });
+        assert_eq!(with("TaskTemplate", condition), r#"invalid RestartCondition: "always""#);
+        let twice = json!({ "Ports": [
+            { "PublishedPort": 1, "TargetPort": 2 },
+            { "PublishedPort": 1, "TargetPort": 3, "Protocol": "tcp" },
+        ] });
+        assert!(with("EndpointSpec", twice).contains("duplicate published ports provided"));
+        let hasty = json!({
+            "ContainerSpec": { "Image": "a", "Healthcheck": { "Test": ["NONE"], "Timeout": 5 } },
+        });
+        assert_eq!(with("TaskTemplate", hasty), "Timeout in Healthcheck cannot be less than 1ms");
         let negative = with("UpdateConfig", json!({ "Delay": -1 }));
         assert!(negative.contains("update-delay cannot be negative"));
     }

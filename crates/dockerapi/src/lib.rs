@@ -9,9 +9,11 @@ pub mod convert;
 pub mod error;
 pub mod filter;
 pub mod frame;
+pub mod object;
 pub mod spec;
 pub mod stamp;
 pub mod version;
+mod wire;
 
 pub use client::{Client, ClientError};
 pub use error::ApiError;

@@ -1,29 +1,12 @@
-//! The parts of a service spec that the engine acts on, read from raw JSON. Unknown fields and
-//! `null` are fine; nothing here is ever written back.
+//! The service spec on the wire, lossless: what is not modelled here is kept in `extra`, an unknown
+//! value of an enumeration is kept as it is, and `null` is fine.
+//!
+//! Reading and writing back drops only `null`s and empty defaults. Still, whoever changes a service
+//! edits its raw JSON: then not even those change.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
-
-/// `null` is the default, as Go reads it.
-fn null<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
-}
-
-macro_rules! wire {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-        #[serde(rename_all = "PascalCase", default)]
-        pub struct $name {
-            $($(#[$field_meta])* #[serde(deserialize_with = "null")] pub $field: $type,)*
-        }
-    };
-}
+use crate::wire::{null, wire};
 
 wire!(ServiceSpec {
     name: String,
@@ -93,7 +76,7 @@ wire!(UpdateConfig {
     delay: i64,
     failure_action: String,
     monitor: i64,
-    max_failure_ratio: f32,
+    max_failure_ratio: f64,
     order: String,
 });
 wire!(Mode {
@@ -128,12 +111,10 @@ impl Reference {
     }
 }
 
-/// The task's part of a definition (see `convert::definition`), read back.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Definition {
-    #[serde(deserialize_with = "null")]
-    pub task_template: TaskTemplate,
-    #[serde(deserialize_with = "null")]
-    pub endpoint_spec: EndpointSpec,
-}
+wire!(
+    /// The task's part of a definition (see `convert::definition`), read back.
+    Definition {
+        task_template: TaskTemplate,
+        endpoint_spec: EndpointSpec,
+    }
+);

@@ -8,10 +8,15 @@
 //! [`Input`] and [`Files`]. It does not know the engine's API client.
 
 mod diagnostic;
+mod dotenv;
+mod interpolate;
 pub mod lower;
 pub mod mask;
 pub mod model;
 mod order;
+mod sink;
+mod tree;
+mod words;
 pub mod quantity;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,205 @@
+//! One task that takes requests.
+//!
+//! ```text
+//! Joining ──accepts a connection──▶ Ready ⇄ Suspect        (a connect failed / succeeded)
+//!    └───────────────┬──────────────┘
+//!                 Draining ──▶ Gone
+//!
+//! Joining   known, not yet tried
+//! Suspect   used only when nothing is Ready; tried again and again
+//! Draining  no new request; those in flight go on
+//! Gone      nothing is in flight, no connection is kept
+//! ```
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::stats::Counters;
+
+/// Where an endpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Joining = 0,
+    Ready = 1,
+    Suspect = 2,
+    Draining = 3,
+    Gone = 4,
+}
+
+impl State {
+    fn of(code: u8) -> Self {
+        match code {
+            0 => Self::Joining,
+            1 => Self::Ready,
+            2 => Self::Suspect,
+            3 => Self::Draining,
+            _ => Self::Gone,
+        }
+    }
+
+    /// Whether an endpoint may go from this state to `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Joining | Self::Suspect, Self::Ready) | (Self::Ready, Self::Suspect) => true,
+            (Self::Joining | Self::Ready | Self::Suspect, Self::Draining) => true,
+            (Self::Draining, Self::Gone) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What is known of an endpoint, as control says it and as it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    pub task: String,
+    pub task_name: String,
+    pub service: String,
+    pub release: String,
+    /// Target port → address.
+    pub addresses: Vec<(u16, SocketAddr)>,
+}
+
+/// An endpoint with its state and counts, shared by all workers.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub about: Description,
+    state: AtomicU8,
+    in_flight: AtomicUsize,
+    upgraded: AtomicUsize,
+    /// Told when a count falls to zero.
+    pub idle: Notify,
+    /// True tells upgraded connections to end.
+    pub cut: watch::Sender<bool>,
+    pub counters: Counters,
+}
+
+impl Endpoint {
+    pub fn new(about: Description) -> Arc<Self> {
+        Arc::new(Self {
+            about,
+            state: AtomicU8::new(State::Joining as u8),
+            in_flight: AtomicUsize::new(0),
+            upgraded: AtomicUsize::new(0),
+            idle: Notify::new(),
+            cut: watch::Sender::new(false),
+            counters: Counters::default(),
+        })
+    }
+
+    pub fn state(&self) -> State {
+        State::of(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Goes to `next` if that is allowed; false when it is not.
+    pub fn become_state(&self, next: State) -> bool {
+        self.state
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |code| {
+                State::of(code).may_become(next).then_some(next as u8)
+            })
+            .is_ok()
+    }
+
+    pub fn address(&self, target_port: u16) -> Option<SocketAddr> {
+        let own = self.about.addresses.iter().find(|(target, _)| *target == target_port);
+        own.map(|(_, address)| *address)
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub fn upgraded(&self) -> usize {
+        self.upgraded.load(Ordering::SeqCst)
+    }
+
+    /// Counts a request in, unless the endpoint takes none any more. The count comes first and the
+    /// look at the state second, so a drain that saw zero has seen the last one.
+    pub fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let guard = InFlight { endpoint: Arc::clone(self), is_upgraded: false };
+        (self.state() < State::Draining).then_some(guard)
+    }
+}
+
+/// A request (or an upgraded connection) that the endpoint has in its hands.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    is_upgraded: bool,
+}
+
+impl InFlight {
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The request became a long-lived connection, which has a deadline of its own.
+    pub fn upgrade(mut self) -> Self {
+        self.endpoint.upgraded.fetch_add(1, Ordering::SeqCst);
+        self.is_upgraded = true;
+        self.leave(&self.endpoint.in_flight);
+        self
+    }
+
+    fn leave(&self, count: &AtomicUsize) {
+        if count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.endpoint.idle.notify_waiters();
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let count =
+            if self.is_upgraded { &self.endpoint.upgraded } else { &self.endpoint.in_flight };
+        self.leave(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Arc<Endpoint> {
+        Endpoint::new(Description {
+            task: "t".into(),
+            task_name: "s.1.t".into(),
+            service: "s".into(),
+            release: String::new(),
+            addresses: vec![(80, ([127, 0, 0, 1], 1).into())],
+        })
+    }
+
+    #[test]
+    fn a_draining_endpoint_takes_no_request_and_never_comes_back() {
+        let endpoint = endpoint();
+        assert!(endpoint.become_state(State::Ready));
+        let request = endpoint.enter();
+        assert!(endpoint.become_state(State::Draining));
+        assert!(endpoint.enter().is_none());
+        assert_eq!(endpoint.in_flight(), 1);
+        assert!(!endpoint.become_state(State::Ready));
+        drop(request);
+        assert_eq!(endpoint.in_flight(), 0);
+        assert!(endpoint.become_state(State::Gone));
+    }
+
+    #[test]
+    fn an_upgraded_connection_is_counted_apart() {
+        let endpoint = endpoint();
+        endpoint.become_state(State::Ready);
+        let socket = endpoint.enter().expect("taken").upgrade();
+        assert_eq!((endpoint.in_flight(), endpoint.upgraded()), (0, 1));
+        drop(socket);
+        assert_eq!((endpoint.in_flight(), endpoint.upgraded()), (0, 0));
+    }
+}
