@@ -101,9 +101,9 @@ fn check_health(check: Option<&spec::Healthcheck>) -> Result<(), ApiError> {
     ];
     match times.iter().find(|(_, nanos)| (1..1_000_000).contains(nanos)) {
         None => Ok(()),
-        Some((name, _)) => Err(ApiError::bad_parameter(format!(
-            "{name} in Healthcheck cannot be less than 1ms"
-        ))),
+        Some((name, _)) => {
+            Err(ApiError::bad_parameter(format!("{name} in Healthcheck cannot be less than 1ms")))
+        }
     }
 }
 
