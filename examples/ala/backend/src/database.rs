@@ -16,7 +16,9 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`DATABASE_URL` is not a Postgres address; expected postgres://user:password@host:port/database")]
+    #[error(
+        "`DATABASE_URL` is not a Postgres address; expected postgres://user:password@host:port/database"
+    )]
     Address,
     #[error("connect to the database: {}", cause(.0))]
     Connect(#[source] tokio_postgres::Error),

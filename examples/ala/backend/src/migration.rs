@@ -42,9 +42,7 @@ impl Error {
 pub async fn run(database: &Database, settings: &Settings) -> Result<(), Error> {
     let files = read(&settings.migrations)?;
     let mut client = database.connect().await?;
-    client
-        .batch_execute("SET lock_timeout = '30s'; SET client_min_messages = 'warning'")
-        .await?;
+    client.batch_execute("SET lock_timeout = '30s'; SET client_min_messages = 'warning'").await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     apply(&mut client, &files).await?;
     if let Some(user) = &settings.seed_user {
