@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::interpolate::{Lookup, LoneDollar, interpolate};
+use crate::interpolate::{LoneDollar, Lookup, interpolate};
 
 /// One line that cannot be read. Values are never part of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,8 @@ impl<'a> Reader<'a> {
                     return Err("there is text after the closing quote".to_string());
                 }
                 let lines = inner.matches('\n').count();
-                let value = if quote == '"' { self.expand(&escape(inner))? } else { inner.to_string() };
+                let value =
+                    if quote == '"' { self.expand(&escape(inner))? } else { inner.to_string() };
                 for _ in 0..=lines {
                     self.skip_line();
                 }
@@ -125,11 +126,12 @@ impl<'a> Reader<'a> {
 
     fn expand(&self, text: &str) -> Result<String, String> {
         let lookup = |name: &str| (self.outer)(name).or_else(|| self.known.get(name).cloned());
-        interpolate(text, &lookup, LoneDollar::Keep, &mut Vec::new())
-            .map_err(|problem| match problem.code {
+        interpolate(text, &lookup, LoneDollar::Keep, &mut Vec::new()).map_err(|problem| {
+            match problem.code {
                 "unset-variable" => problem.message,
                 _ => "a `${…}` in the value cannot be read".to_string(),
-            })
+            }
+        })
     }
 
     fn skip_line(&mut self) {

@@ -120,19 +120,21 @@ impl Substitution<'_> {
                 let part = whole.to_string();
                 Err(Problem { code: "unset-variable", message, hint: Some(hint), part })
             }
-            (Some(_) | None, _) => {
-                Err(malformed(whole, "unknown operator, one of `:-` `-` `:?` `?` `:+` `+` is known"))
-            }
+            (Some(_) | None, _) => Err(malformed(
+                whole,
+                "unknown operator, one of `:-` `-` `:?` `?` `:+` `+` is known",
+            )),
         }
     }
 }
 
 fn malformed(part: &str, reason: &str) -> Problem {
+    let part: String = part.chars().take(60).collect();
     Problem {
         code: "bad-interpolation",
         message: format!("`{part}` is not a variable: {reason}"),
         hint: Some("write `$$` for a dollar sign".to_string()),
-        part: part.to_string(),
+        part,
     }
 }
 

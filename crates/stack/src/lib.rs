@@ -10,20 +10,25 @@
 mod diagnostic;
 mod dotenv;
 mod interpolate;
+pub mod keys;
 pub mod lower;
 pub mod mask;
+mod merge;
 pub mod model;
 mod order;
+pub mod quantity;
+mod read;
 mod sink;
 mod tree;
 mod words;
-pub mod quantity;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use lower::{External, Lowered, LoweredService};
+use sink::Sink;
+
 pub use model::{Artifact, DockerBuild, Service, Stack, StackSettings};
 
 /// What a load works on.
@@ -63,20 +68,61 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads, checks and merges the stack files.
+/// Reads, interpolates, merges and checks the stack files.
 ///
 /// # Errors
 /// Everything that is wrong, not only the first thing.
-pub fn load(input: &Input, _files: &dyn Files) -> Result<Loaded, Diagnostics> {
-    let file = input.files.first().map(|(path, _)| path.clone()).unwrap_or_default();
-    Err(Diagnostics(vec![Diagnostic {
-        severity: Severity::Error,
-        code: "unreadable",
-        message: "stack files cannot be read yet".to_string(),
-        hint: None,
-        file,
-        line: 0,
-        column: 0,
-        excerpt: None,
-    }]))
+pub fn load(input: &Input, files: &dyn Files) -> Result<Loaded, Diagnostics> {
+    let mut sink = Sink::default();
+    let stack = load_into(&mut sink, input, files);
+    let warnings = sink.finish()?;
+    Ok(Loaded { stack: stack.unwrap_or_default(), warnings })
+}
+
+/// The stack as far as it can be read; nothing only after an error was reported.
+fn load_into(sink: &mut Sink, input: &Input, files: &dyn Files) -> Option<Stack> {
+    let variables = variables(sink, input);
+    let lookup = |name: &str| variables.get(name).cloned();
+    if input.files.is_empty() {
+        let message = "no stack file was given".to_string();
+        sink.error_in_hidden_file(&input.project_dir, 0, "no-file", message);
+    }
+    let mut trees = Vec::new();
+    for (path, text) in &input.files {
+        let source = sink.add_source(path, text);
+        trees.extend(tree::parse(sink, source));
+    }
+    if trees.len() < input.files.len() || trees.is_empty() {
+        return None;
+    }
+    let errors = sink.errors();
+    trees.iter_mut().for_each(|tree| interpolate::interpolate_tree(sink, tree, &lookup));
+    let complete = sink.errors() == errors;
+    let mut merged = trees.into_iter().reduce(|base, over| merge::merge(base, over, ""))?;
+    merge::drop_reset(&mut merged);
+    keys::check(sink, &merged, "");
+    complete.then(|| read::read(sink, &merged, files, &lookup, &input.project_dir))
+}
+
+/// The environment and what `.env` adds to it.
+fn variables(sink: &mut Sink, input: &Input) -> BTreeMap<String, String> {
+    let mut variables = input.environment.clone();
+    let Some((path, text)) = &input.dot_env else { return variables };
+    let outer = |name: &str| input.environment.get(name).cloned();
+    match dotenv::parse(text, dotenv::Format::Compose, &outer) {
+        Ok(parsed) => {
+            for (name, value) in parsed {
+                let Some(value) = value else { continue };
+                if !input.environment.contains_key(&name) {
+                    variables.insert(name, value);
+                }
+            }
+        }
+        Err(bad) => {
+            for line in bad {
+                sink.error_in_hidden_file(path, line.line, "env-syntax", line.message);
+            }
+        }
+    }
+    variables
 }

@@ -10,6 +10,8 @@ mod content;
 mod deploy;
 mod network;
 
+pub(crate) use container::healthcheck as healthcheck_json;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};

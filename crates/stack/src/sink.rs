@@ -93,7 +93,11 @@ impl Sink {
     }
 
     pub fn has_errors(&self) -> bool {
-        self.found.iter().any(|d| d.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    pub fn errors(&self) -> usize {
+        self.found.iter().filter(|d| d.severity == Severity::Error).count()
     }
 
     /// The warnings when nothing is wrong, everything otherwise.

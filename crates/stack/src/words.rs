@@ -60,7 +60,10 @@ mod tests {
     fn a_command_line_splits_like_in_a_shell() {
         let words = |text: &str| split(text).unwrap();
         assert_eq!(words("  /app  --flag=1 "), ["/app", "--flag=1"]);
-        assert_eq!(words(r#"sh -c 'a "b" $c' "d\"e" f\ g"#), ["sh", "-c", "a \"b\" $c", "d\"e", "f g"]);
+        assert_eq!(
+            words(r#"sh -c 'a "b" $c' "d\"e" f\ g"#),
+            ["sh", "-c", "a \"b\" $c", "d\"e", "f g"]
+        );
         assert_eq!(words("a '' b"), ["a", "", "b"]);
         assert!(words("").is_empty());
         assert!(split("a 'b").is_err());
