@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 use crate::mask;
 
@@ -69,11 +69,6 @@ impl Diagnostic {
         let path = self.file.display().to_string();
         let title = level.primary_title(self.message.as_str()).id(self.code);
         let shown = self.excerpt.as_ref().map(|e| mask::source_around(&e.source, &e.bytes));
-        let place = if self.line == 0 {
-            path.clone()
-        } else {
-            format!("{path}:{}:{}", self.line, self.column)
-        };
         let mut group = match &shown {
             Some(shown) => title.element(
                 Snippet::source(shown.text.as_str())
@@ -81,7 +76,8 @@ impl Diagnostic {
                     .path(path.as_str())
                     .annotation(AnnotationKind::Primary.span(shown.bytes.clone())),
             ),
-            None => title.element(Level::NOTE.no_name().message(format!("in {place}"))),
+            None if self.line == 0 => title.element(Origin::path(path.as_str())),
+            None => title.element(Origin::path(path.as_str()).line(self.line)),
         };
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));

@@ -100,7 +100,7 @@ fn load_into(sink: &mut Sink, input: &Input, files: &dyn Files) -> Option<Stack>
     let complete = sink.errors() == errors;
     let mut merged = trees.into_iter().reduce(|base, over| merge::merge(base, over, ""))?;
     merge::drop_reset(&mut merged);
-    keys::check(sink, &merged, "");
+    keys::check(sink, &merged);
     complete.then(|| read::read(sink, &merged, files, &lookup, &input.project_dir))
 }
 

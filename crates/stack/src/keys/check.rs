@@ -1,79 +1,90 @@
 //! Holds every key of a tree against the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Key, Status, child_path, children, table};
 use crate::sink::Sink;
 use crate::tree::{Entry, Kind, Node};
 
-/// Reports unknown, refused and ignored keys below `node`, which stands at `path`.
-pub(crate) fn check(sink: &mut Sink, node: &Node, path: &str) {
-    match &node.kind {
-        Kind::Null | Kind::Scalar(_) => {}
-        Kind::Seq(items) => {
-            let path = format!("{path}[]");
-            items.iter().for_each(|item| check(sink, item, &path));
-        }
-        Kind::Map(entries) => {
-            let Some(known) = children(path) else { return };
-            for entry in entries {
-                check_entry(sink, entry, path, known);
+/// Reports unknown, refused and ignored keys of a whole file.
+pub(crate) fn check(sink: &mut Sink, root: &Node) {
+    Check { sink, listed: BTreeSet::new() }.node(root, "");
+}
+
+struct Check<'a> {
+    sink: &'a mut Sink,
+    /// Paths whose valid keys were listed once already.
+    listed: BTreeSet<String>,
+}
+
+type Known = BTreeMap<&'static str, &'static Key>;
+
+impl Check<'_> {
+    fn node(&mut self, node: &Node, path: &str) {
+        match &node.kind {
+            Kind::Null | Kind::Scalar(_) => {}
+            Kind::Seq(items) => {
+                let path = format!("{path}[]");
+                items.iter().for_each(|item| self.node(item, &path));
+            }
+            Kind::Map(entries) => {
+                let Some(known) = children(path) else { return };
+                entries.iter().for_each(|entry| self.entry(entry, path, known));
             }
         }
     }
-}
 
-fn check_entry(
-    sink: &mut Sink,
-    entry: &Entry,
-    path: &str,
-    known: &BTreeMap<&'static str, &'static Key>,
-) {
-    let name = entry.key.as_str();
-    let Some(key) = known.get(name).or_else(|| known.get("*")) else {
-        if name.starts_with("x-") && name != "x-evenkeel" {
-            let near = known.contains_key("x-evenkeel") && distance(name, "x-evenkeel") <= 2;
-            if near {
-                let message = format!("`{name}` is not read, did you mean `x-evenkeel`?");
-                sink.warn(entry.key_span, "unknown-extension", message);
+    fn entry(&mut self, entry: &Entry, path: &str, known: &Known) {
+        let name = entry.key.as_str();
+        let Some(key) = known.get(name).or_else(|| known.get("*")) else {
+            return self.without_row(entry, path, known);
+        };
+        match key.status {
+            Status::Supported => self.node(&entry.value, &child_path(path, name)),
+            Status::Ignored(reason) => {
+                let message = format!("`{name}` is ignored: {reason}");
+                self.sink.warn(entry.key_span, "ignored-key", message);
             }
-            return;
-        }
-        return unknown(sink, entry, path, known);
-    };
-    match key.status {
-        Status::Supported => check(sink, &entry.value, &child_path(path, name)),
-        Status::Ignored(reason) => {
-            let message = format!("`{name}` is ignored: {reason}");
-            sink.warn(entry.key_span, "ignored-key", message);
-        }
-        Status::Refused(reason) => {
-            sink.error(entry.key_span, "refused-key", format!("`{name}` is refused: {reason}"));
+            Status::Refused(reason) => {
+                let message = format!("`{name}` is refused: {reason}");
+                self.sink.error(entry.key_span, "refused-key", message);
+            }
         }
     }
-}
 
-fn unknown(
-    sink: &mut Sink,
-    entry: &Entry,
-    path: &str,
-    known: &BTreeMap<&'static str, &'static Key>,
-) {
-    let name = entry.key.as_str();
-    let place = match path {
-        "" => "at the top level".to_string(),
-        "services.*" => "in a service".to_string(),
-        _ => format!("in `{}`", last_name(path)),
-    };
-    let usable = known.iter().filter(|(_, key)| !matches!(key.status, Status::Refused(_)));
-    let names: Vec<&str> = usable.map(|(name, _)| *name).collect();
-    let list = format!("valid keys: {}", names.join(", "));
-    let hint = match suggestion(name, path, &names) {
-        Some(near) => format!("did you mean `{near}`? {list}"),
-        None => list,
-    };
-    let message = format!("unknown key `{name}` {place}");
-    sink.error_with_hint(entry.key_span, "unknown-key", message, hint);
+    fn without_row(&mut self, entry: &Entry, path: &str, known: &Known) {
+        let name = entry.key.as_str();
+        if !name.starts_with("x-") || name == "x-evenkeel" {
+            return self.unknown(entry, path, known);
+        }
+        if known.contains_key("x-evenkeel") && distance(name, "x-evenkeel") <= 2 {
+            let message = format!("`{name}` is not read, did you mean `x-evenkeel`?");
+            self.sink.warn(entry.key_span, "unknown-extension", message);
+        }
+    }
+
+    fn unknown(&mut self, entry: &Entry, path: &str, known: &Known) {
+        let name = entry.key.as_str();
+        let place = match path {
+            "" => "at the top level".to_string(),
+            "services.*" => "in a service".to_string(),
+            _ => format!("in `{}`", last_name(path)),
+        };
+        let usable = known.iter().filter(|(_, key)| key.status == Status::Supported);
+        let names: Vec<&str> = usable.map(|(name, _)| *name).collect();
+        let mut hint = Vec::new();
+        if let Some(near) = suggestion(name, path, &names) {
+            hint.push(format!("did you mean `{near}`?"));
+        }
+        if self.listed.insert(path.to_string()) {
+            hint.push(format!("valid keys: {}", names.join(", ")));
+        }
+        let message = format!("unknown key `{name}` {place}");
+        if hint.is_empty() {
+            return self.sink.error(entry.key_span, "unknown-key", message);
+        }
+        self.sink.error_with_hint(entry.key_span, "unknown-key", message, hint.join(" "));
+    }
 }
 
 fn last_name(path: &str) -> &str {
@@ -81,25 +92,29 @@ fn last_name(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
-/// The nearest valid name, or where else a key of exactly this name belongs.
+/// The nearest valid name, or where else a key of this or nearly this name belongs.
 fn suggestion(name: &str, path: &str, names: &[&'static str]) -> Option<String> {
-    let near = names.iter().map(|known| (distance(name, known), *known)).min();
-    let allowed = if name.chars().count() <= 4 { 1 } else { 2 };
-    if let Some((steps, known)) = near
-        && steps <= allowed
-    {
+    let folded = name.to_lowercase().replace('-', "_");
+    let near = |known: &str| distance(&folded, known) <= allowed(name);
+    let steps = |known: &&&str| distance(&folded, known);
+    if let Some(known) = names.iter().filter(|known| near(known)).min_by_key(steps) {
         return Some(known.to_string());
     }
     let below = format!("{path}.");
-    let mut elsewhere = table()
-        .filter(|key| key.status == Status::Supported && key.path.rsplit('.').next() == Some(name));
-    let deeper = elsewhere.clone().find_map(|key| key.path.strip_prefix(&below));
-    let deeper = deeper.filter(|rest| !rest.contains(['*', '[']));
-    let found = deeper.or_else(|| elsewhere.next().map(|key| key.path));
-    found.map(str::to_string).or_else(|| {
-        let folded = name.to_lowercase().replace('-', "_");
-        names.iter().find(|known| **known == folded).map(|known| known.to_string())
-    })
+    let supported = || table().filter(|key| key.status == Status::Supported);
+    let last = |key: &Key| key.path.rsplit('.').next().unwrap_or(key.path);
+    let deeper = |fits: &dyn Fn(&str) -> bool| {
+        let mut found = supported().filter(|key| fits(last(key)));
+        let rest = found.find_map(|key| key.path.strip_prefix(&below));
+        rest.filter(|rest| !rest.contains(['*', '[']))
+    };
+    let anywhere = || supported().find(|key| last(key) == name).map(|key| key.path);
+    deeper(&|last| last == name).or_else(anywhere).or_else(|| deeper(&near)).map(str::to_string)
+}
+
+/// Edits that still look like a slip.
+fn allowed(name: &str) -> usize {
+    if name.chars().count() <= 4 { 1 } else { 2 }
 }
 
 /// Edits (insert, delete, replace, swap neighbours) between two names.
@@ -129,5 +144,5 @@ pub(crate) fn nearest<'a>(
     known: impl Iterator<Item = &'a String>,
 ) -> Option<&'a String> {
     let (steps, near) = known.map(|k| (distance(name, k), k)).min()?;
-    (steps <= 2 && steps < name.chars().count()).then_some(near)
+    (steps <= allowed(name)).then_some(near)
 }

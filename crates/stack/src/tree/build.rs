@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, Span as RawSpan, Tag as RawTag};
+use granit_parser::{
+    Event, Options, Parser, ScalarStyle, ScanError, Span as RawSpan, Tag as RawTag,
+};
 
 use super::{Entry, Kind, Node, Scalar, Tag};
 use crate::sink::{Sink, Span};
@@ -27,22 +29,34 @@ pub(crate) fn parse(sink: &mut Sink, file: u32) -> Option<Node> {
     for event in Parser::new_from_str_with_options(&text, options) {
         let stop = match event {
             Ok((event, span)) => builder.take(sink, event, span),
-            Err(error) => {
-                let at = error.marker().byte_offset().unwrap_or(0).min(text.len()) as u32;
-                let message = format!("not valid YAML: {}", error.kind());
-                Err(sink.error(Span { file, start: at, end: at + 1 }, "yaml-syntax", message))
-            }
+            Err(error) => Err(report_syntax(sink, file, &text, &error)),
         };
         if stop.is_err() {
             return None;
         }
     }
     let root = builder.root.take();
+    if let Some(node) = root.as_ref().filter(|n| !n.is_null() && !matches!(n.kind, Kind::Map(_))) {
+        let message = format!("a stack file is a map with `services:`, this is {}", node.noun());
+        sink.error(node.span, "wrong-type", message);
+        return None;
+    }
     if root.as_ref().is_none_or(Node::is_null) {
         sink.error_with_hint(whole, "empty-file", "the file is empty", "it needs `services:`");
         return None;
     }
     root
+}
+
+fn report_syntax(sink: &mut Sink, file: u32, text: &str, error: &ScanError) {
+    let at = error.marker().byte_offset().unwrap_or(0).min(text.len());
+    let span = Span { file, start: at as u32, end: at as u32 + 1 };
+    let message = format!("not valid YAML: {}", error.kind());
+    let line = text[..at].rfind('\n').map_or(text, |n| &text[n + 1..]);
+    if line.starts_with([' ', '\t']) && line.trim_start_matches(' ').starts_with('\t') {
+        return sink.error_with_hint(span, "yaml-syntax", message, "indent with spaces, not tabs");
+    }
+    sink.error(span, "yaml-syntax", message);
 }
 
 /// A reported finding after which building cannot go on.
