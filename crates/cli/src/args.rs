@@ -1,0 +1,366 @@
+//! What can be typed: the one description that the parser, `-h`, `--help` and the completions share.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Under which name the binary was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invoked {
+    AsKeel,
+    /// As `swarm-deploy`, the script of the operations guide.
+    AsScript,
+}
+
+/// Release a containerised app with zero failed requests, and prove it
+#[derive(Debug, Parser)]
+#[command(
+    name = "keel",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    before_long_help = "Example:\n  keel daemon --background\n  keel deploy -c docker-stack.yml \
+                        ala\n  keel rollback",
+    after_help = "Exit codes: 0 done, 1 failed, nothing changed, 2 usage, 3 failed and rolled \
+                  back, 4 another deploy runs,\n5 verification failed, 6 refused by a safety \
+                  check, 124 deadline, 130 interrupted"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// Engine to talk to: unix:///path or tcp://host:port [else DOCKER_HOST, else keel's own]
+    #[arg(short = 'H', long, global = true, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Folder of keel's own engine
+    #[arg(long, global = true, value_name = "DIR", env = "KEEL_STATE", hide_env_values = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print only what a script needs
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run keel's own engine
+    Daemon(Daemon),
+    /// Run the data plane in front of the services (started by `keel daemon`)
+    Ingress(Ingress),
+    /// Hold one task (started by `keel daemon`)
+    #[command(hide = true)]
+    Supervise { folder: PathBuf },
+    /// Build the images of a stack
+    Build(Build),
+    /// Release a stack: build, roll out, verify; roll back when it fails
+    Deploy(Deploy),
+    /// Go back to an earlier release
+    Rollback(Rollback),
+    /// List services
+    #[command(visible_alias = "services")]
+    Ls(Ls),
+    /// Show tasks, with those that failed and why
+    Ps(Ps),
+    /// Show what a service logs
+    Logs(Logs),
+    /// Show everything about services or tasks
+    Inspect(Inspect),
+    /// Change the number of replicas
+    Scale(Scale),
+    /// Replace every task of a service, one after the other
+    Restart(Restart),
+    /// Show requests, failures, latencies and resource use
+    Stats(Stats),
+    /// List releases
+    Releases(Releases),
+    /// Remove a stack
+    Rm(Rm),
+    /// List images
+    Images(Images),
+    /// Show versions of keel and of its engine
+    Version,
+    /// Print the completion script of a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel daemon --background\n  keel daemon --stop")]
+pub struct Daemon {
+    /// Return as soon as engine and ingress are ready; log to STATE/daemon.log
+    #[arg(long, conflicts_with = "stop")]
+    pub background: bool,
+    /// End the running engine; tasks and traffic go on
+    #[arg(long)]
+    pub stop: bool,
+    /// With --stop: remove all services and end the ingress too
+    #[arg(long, requires = "stop")]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Address that published ports are opened on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub publish_address: std::net::IpAddr,
+    /// Started by `--background`
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel ingress --state-dir /var/lib/evenkeel")]
+pub struct Ingress {
+    /// Threads that carry requests [default: one per processor]
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Address that published ports are opened on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub publish_address: std::net::IpAddr,
+    /// Started by `keel daemon`
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// Which stack is meant.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    /// Stack file; give it again to merge several [default: docker-stack.yml]
+    #[arg(short = 'c', long = "compose-file", value_name = "FILE", action = ArgAction::Append)]
+    pub files: Vec<PathBuf>,
+    /// Name of the stack [default: `name:` of the file, else its folder]
+    pub stack: Option<String>,
+    /// Version of the images [default: the time as YYYYMMDD-HHMMSS]
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    before_long_help = "Example:\n  keel build -c docker-stack.yml ala --version 20251113-140140"
+)]
+pub struct Build {
+    #[command(flatten)]
+    pub source: Source,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel deploy -c docker-stack.yml ala\n  \
+                              keel deploy ala --version 20251113-140140 --skip-build")]
+pub struct Deploy {
+    #[command(flatten)]
+    pub source: Source,
+    /// Use images that are there already
+    #[arg(long)]
+    pub skip_build: bool,
+    /// Allow what a safety check would refuse, such as removing a service with its data
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Give up (and go back) after this long
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel rollback\n  keel rollback 20251113-140140\n  \
+                              keel rollback --service ala_api")]
+pub struct Rollback {
+    /// Release to go back to [default: the one before]
+    pub version: Option<String>,
+    /// Only this service
+    #[arg(long, value_name = "S")]
+    pub service: Option<String>,
+    /// Stack, when there are several
+    #[arg(long, value_name = "STACK")]
+    pub stack: Option<String>,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel ls\n  keel ls ala --json")]
+pub struct Ls {
+    /// Only services of this stack
+    pub stack: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel ps ala_api")]
+pub struct Ps {
+    /// Only tasks of this service
+    pub service: Option<String>,
+    /// Leave out tasks that ended
+    #[arg(long)]
+    pub running: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    before_long_help = "Example:\n  keel logs -f ala_api\n  keel logs --since 30m --tail 100 ala_api"
+)]
+pub struct Logs {
+    /// Service or task
+    pub service: String,
+    /// Go on with lines to come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many of the last lines of each task
+    #[arg(short = 'n', long, value_name = "N", value_parser = tail)]
+    pub tail: Option<Tail>,
+    /// Only lines since then: 30m, 2025-11-13T14:00:00Z or Unix seconds
+    #[arg(long, value_name = "T")]
+    pub since: Option<String>,
+    /// Show times
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel inspect ala_api")]
+pub struct Inspect {
+    /// Services or tasks
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel scale ala_api=4 ala_frontend=2")]
+pub struct Scale {
+    /// Service and replicas
+    #[arg(required = true, value_name = "SERVICE=N", value_parser = replicas)]
+    pub wanted: Vec<(String, u32)>,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel restart ala_api")]
+pub struct Restart {
+    pub service: String,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel stats")]
+pub struct Stats {
+    /// Only this service
+    pub service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel releases ala")]
+pub struct Releases {
+    /// Only releases of this stack
+    pub stack: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel rm ala")]
+pub struct Rm {
+    pub stack: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel images")]
+pub struct Images {
+    /// Only images whose name contains this
+    pub name: Option<String>,
+}
+
+/// `swarm-deploy`, as the operations guide has it
+#[derive(Debug, Parser)]
+#[command(
+    name = "swarm-deploy",
+    version,
+    disable_version_flag = true,
+    max_term_width = 100,
+    before_long_help = "Example:\n  swarm-deploy\n  swarm-deploy --skip-build"
+)]
+pub struct Script {
+    /// Use images that are there already
+    #[arg(long)]
+    pub skip_build: bool,
+    /// Version of the images [default: the time as YYYYMMDD-HHMMSS]
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+}
+
+impl From<Script> for Cli {
+    /// The script deploys what lies in the folder it is called in.
+    fn from(script: Script) -> Self {
+        let source = Source { files: Vec::new(), stack: None, version: script.version };
+        let timeout = std::time::Duration::from_secs(15 * 60);
+        let skip_build = script.skip_build;
+        Self {
+            globals: Globals {
+                host: None,
+                state_dir: std::env::var_os("KEEL_STATE").map(PathBuf::from),
+                json: false,
+                quiet: false,
+            },
+            command: Command::Deploy(Deploy { source, skip_build, yes: false, timeout }),
+        }
+    }
+}
+
+/// How many lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    All,
+    Last(u64),
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    if text == "all" {
+        return Ok(Tail::All);
+    }
+    text.parse().map(Tail::Last).map_err(|_| "not a number of lines, nor `all`".to_owned())
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    dockerapi::stamp::parse_duration(text).ok_or_else(|| "not a duration such as 90s or 5m".into())
+}
+
+fn replicas(text: &str) -> Result<(String, u32), String> {
+    let wrong = || format!("write it as {}=3", text.split('=').next().unwrap_or("SERVICE"));
+    let (service, count) = text.split_once('=').ok_or_else(wrong)?;
+    if service.is_empty() {
+        return Err(wrong());
+    }
+    Ok((service.to_owned(), count.parse().map_err(|_| wrong())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_description_holds_together() {
+        Cli::command().debug_assert();
+        Script::command().debug_assert();
+    }
+
+    #[test]
+    fn replicas_are_a_service_and_a_number() {
+        assert_eq!(replicas("ala_api=3"), Ok(("ala_api".to_owned(), 3)));
+        assert!(replicas("ala_api").is_err() && replicas("=3").is_err());
+        assert!(replicas("ala_api=-1").is_err());
+    }
+}

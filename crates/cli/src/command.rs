@@ -1,0 +1,28 @@
+//! One file per command; each gathers facts or asks `ops`, and says what came of it.
+
+pub mod completions;
+pub mod images;
+pub mod inspect;
+pub mod logs;
+pub mod ls;
+pub mod ps;
+pub mod stats;
+pub mod version;
+
+use dockerapi::Client;
+
+use crate::{args::Globals, failure::Failure, output::Output, place};
+
+/// What every command works with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub globals: Globals,
+    pub output: Output,
+}
+
+impl Context {
+    /// A client of the engine that is meant.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&place::host(&self.globals)?).await?)
+    }
+}

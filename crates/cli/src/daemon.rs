@@ -1,0 +1,178 @@
+//! The long-lived processes: the engine (control), the ingress (data plane), and how they are
+//! started, connected and ended.
+//!
+//! ```text
+//! keel daemon ──spawns, in its own session──▶ keel ingress
+//!      └──run/ingress.sock: commands, events──▶─┘
+//! ```
+//!
+//! The ingress outlives the engine: a new engine connects to it before it would start another.
+
+mod background;
+mod ingress;
+mod process;
+mod stop;
+mod traffic;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use tracing_subscriber::filter::LevelFilter;
+
+pub use self::ingress::run as run_ingress;
+use crate::{
+    args,
+    failure::{Failure, Outcome},
+    output::Output,
+    place,
+};
+
+/// Commands and events between engine and ingress that may wait.
+const QUEUE: usize = 1024;
+/// What a thread may use of stack; requests and the control loop are shallow.
+const STACK_BYTES: usize = 1 << 20;
+
+/// `keel daemon`.
+pub fn run(globals: &args::Globals, daemon: &args::Daemon, output: Output) -> Outcome {
+    let state = place::state(globals)?;
+    if daemon.stop {
+        return stop::run(&state, daemon, output);
+    }
+    if daemon.background {
+        return background::run(&state, daemon, output);
+    }
+    if daemon.detached {
+        process::detach();
+    }
+    log_to_stderr();
+    let runtime = runtime(2)?;
+    runtime.block_on(serve(&state, daemon, output))
+}
+
+async fn serve(state: &Path, daemon: &args::Daemon, output: Output) -> Outcome {
+    let mut signals = Signals::new()?;
+    let keel = std::env::current_exe()
+        .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))?;
+    let (commands, to_ingress) = mpsc::channel(QUEUE);
+    let (from_ingress, events) = mpsc::channel(QUEUE);
+    let link = traffic::Link::default();
+    let config = engine::Config { state: state.to_owned(), keel: keel.clone() };
+    let engine = engine::Engine::start(&config, commands, events, stats_source(&link))
+        .map_err(start_failure)?;
+    tracing::info!(state = %state.display(), pid = std::process::id(), "the engine runs");
+    let spawn = process::Ingress { keel, state: state.to_owned(), address: daemon.publish_address };
+    let wiring = tokio::spawn(traffic::connect(spawn, to_ingress, from_ingress, link));
+    signals.next().await;
+    tracing::info!("ending; tasks and traffic go on");
+    tokio::select! {
+        () = engine.shutdown() => {}
+        () = signals.next() => tracing::warn!("told twice: ending at once"),
+        () = tokio::time::sleep(Duration::from_secs(30)) => {
+            tracing::error!("the engine did not end within 30 s; leaving it");
+        }
+    }
+    wiring.abort();
+    output.note(
+        "the engine ended; tasks and traffic go on. `keel daemon` takes them over again, \
+         `keel daemon --stop --all` ends them",
+    );
+    Ok(())
+}
+
+fn stats_source(link: &traffic::Link) -> engine::StatsSource {
+    let link = Arc::clone(link);
+    Arc::new(move || {
+        let client = link.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            match client {
+                Some(client) => client.stats().await.unwrap_or(Value::Null),
+                None => Value::Null,
+            }
+        })
+    })
+}
+
+fn start_failure(error: engine::Error) -> Failure {
+    Failure::new(error.code(), error.to_string()).hint(error.hint())
+}
+
+/// The signals that end a process of ours.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new("signals", format!("listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn runtime(threads: usize) -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("threads", format!("start threads: {error}")))
+}
+
+/// `KEEL_LOG` is `error`, `warn`, `info` (the default), `debug` or `trace`.
+fn log_to_stderr() {
+    let level = std::env::var("KEEL_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .init();
+}
+
+/// What the log has from `offset` on, at most the last few lines.
+fn last_lines(log: &Path, offset: u64) -> Vec<String> {
+    const LINES: usize = 12;
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let from = usize::try_from(offset).unwrap_or(0).min(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[from..]).into_owned();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LINES)..].to_vec()
+}
+
+/// A folder that only its owner can look into.
+fn private_folder(path: PathBuf) -> Result<PathBuf, Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    match made {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            Err(Failure::new("state-folder", format!("make `{}`: {error}", path.display()))
+                .hint("choose another folder with --state-dir, or make this one writable"))
+        }
+    }
+}
+
+/// Connection to the ingress that is there now, if one is.
+type Shared<T> = Arc<Mutex<Option<T>>>;

@@ -1,0 +1,48 @@
+//! `keel ingress`: the data plane as its own process.
+
+use tokio::sync::watch;
+
+use super::{Signals, log_to_stderr, private_folder, process, runtime};
+use crate::{
+    args,
+    failure::{Failure, Outcome},
+    place,
+};
+
+/// Runs until it is told to end.
+pub fn run(globals: &args::Globals, ingress: &args::Ingress) -> Outcome {
+    if ingress.detached {
+        process::detach();
+    }
+    log_to_stderr();
+    let state = place::state(globals)?;
+    private_folder(state.join("run"))?;
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let config = ingress::Config {
+        socket: place::ingress_socket(&state),
+        saved: state.join("ingress.json"),
+        address: ingress.publish_address,
+        workers: ingress.workers.unwrap_or_else(processors),
+    };
+    runtime(1)?.block_on(async {
+        let mut signals = Signals::new()?;
+        let (shutdown, ends) = watch::channel(false);
+        let running = ingress::run(config, ends);
+        let mut running = std::pin::pin!(running);
+        tokio::select! {
+            ended = running.as_mut() => return ended.map_err(|error| failure(&error).into()),
+            () = signals.next() => {}
+        }
+        tracing::info!("ending; open requests are finished first");
+        shutdown.send_replace(true);
+        tokio::select! {
+            ended = running => ended.map_err(|error| failure(&error).into()),
+            () = signals.next() => Ok(()),
+        }
+    })
+}
+
+fn failure(error: &ingress::Error) -> Failure {
+    Failure::new("ingress", error.to_string())
+        .hint("see who listens there with `ss -xlp`, or end it with `keel daemon --stop --all`")
+}

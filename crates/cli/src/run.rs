@@ -1,0 +1,127 @@
+//! From arguments to exit code.
+
+use std::{ffi::OsString, future::Future, process::ExitCode};
+
+use clap::{
+    CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{
+    args::{Cli, Command, Invoked, Script},
+    command::{self, Context},
+    daemon,
+    failure::{Exit, Failure, Outcome, Stop},
+    output::Output,
+};
+
+/// Runs the command that was typed.
+pub fn run(invoked: Invoked, arguments: Vec<OsString>) -> ExitCode {
+    let wants_json = arguments.iter().any(|argument| argument == "--json");
+    let parsed = match invoked {
+        Invoked::AsKeel => {
+            Cli::try_parse_from(std::iter::once(OsString::from("keel")).chain(arguments))
+        }
+        Invoked::AsScript => {
+            let name = std::iter::once(OsString::from("swarm-deploy"));
+            Script::try_parse_from(name.chain(arguments)).map(Cli::from)
+        }
+    };
+    let (outcome, output) = match parsed {
+        Ok(cli) => {
+            let output = Output { json: cli.globals.json, quiet: cli.globals.quiet };
+            (dispatch(cli, output), output)
+        }
+        Err(error) => (refuse(&error, invoked), Output { json: wants_json, ..Output::default() }),
+    };
+    match outcome {
+        Ok(()) | Err(Stop::NobodyListens) => ExitCode::SUCCESS,
+        Err(Stop::Shown(exit)) => exit.into(),
+        Err(Stop::Failure(failure)) => {
+            output.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, output: Output) -> Outcome {
+    let context = Context { globals: cli.globals, output };
+    match &cli.command {
+        Command::Daemon(daemon) => daemon::run(&context.globals, daemon, output),
+        Command::Ingress(ingress) => daemon::run_ingress(&context.globals, ingress),
+        // `main` has taken the usual way already; this one is `keel -q supervise FOLDER`.
+        Command::Supervise { folder } => {
+            let code = engine::supervisor::run(folder);
+            if code == ExitCode::SUCCESS { Ok(()) } else { Err(Stop::Shown(Exit::Failed)) }
+        }
+        Command::Ls(ls) => short(command::ls::run(&context, ls)),
+        Command::Ps(ps) => short(command::ps::run(&context, ps)),
+        Command::Logs(logs) => short(command::logs::run(&context, logs)),
+        Command::Inspect(inspect) => short(command::inspect::run(&context, inspect)),
+        Command::Stats(stats) => short(command::stats::run(&context, stats)),
+        Command::Images(images) => short(command::images::run(&context, images)),
+        Command::Version => short(command::version::run(&context)),
+        Command::Completions { shell } => command::completions::run(&context, *shell),
+        _ => Err(Failure::new("wip", "wip").into()),
+    }
+}
+
+/// Runs a command that only looks, until it ends or Ctrl-C.
+fn short(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("threads", format!("start the runtime: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = command => outcome,
+            _ = tokio::signal::ctrl_c() => Err(Stop::Shown(Exit::Interrupted)),
+        }
+    })
+}
+
+/// What the parser has to say: help and version on standard output, mistakes in our own words.
+fn refuse(error: &clap::Error, invoked: Invoked) -> Outcome {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let is_asked = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            let text = error.render();
+            if is_asked {
+                Output::default().line(text.to_string().trim_end())?;
+                return Ok(());
+            }
+            eprint!("{text}");
+            Err(Stop::Shown(Exit::Usage))
+        }
+        _ => Err(mistake(error, invoked).into()),
+    }
+}
+
+fn mistake(error: &clap::Error, invoked: Invoked) -> Failure {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    // Missing arguments are listed on the lines that follow.
+    let listed: Vec<&str> =
+        text.lines().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim).collect();
+    let message = format!("{message} {}", listed.join(" ")).trim_end().to_owned();
+    let name = match invoked {
+        Invoked::AsKeel => Cli::command().get_name().to_owned(),
+        Invoked::AsScript => "swarm-deploy".to_owned(),
+    };
+    let near = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg]
+        .into_iter()
+        .find_map(|kind| error.get(kind));
+    let near = match near {
+        Some(ContextValue::String(one)) => Some(one.clone()),
+        Some(ContextValue::Strings(all)) => all.first().cloned(),
+        _ => None,
+    };
+    let hint = near.map_or_else(
+        || format!("see `{name} --help`"),
+        |near| format!("did you mean `{near}`? See `{name} --help`"),
+    );
+    Failure::usage(message).hint(hint)
+}

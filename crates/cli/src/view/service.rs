@@ -1,0 +1,82 @@
+//! Services with their replicas.
+
+use dockerapi::{Client, object};
+use serde::Serialize;
+
+use super::{RELEASE, STACK, image_name, of_stack, typed};
+use crate::failure::Failure;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Service {
+    pub id: String,
+    pub name: String,
+    pub stack: Option<String>,
+    pub mode: &'static str,
+    pub running: u64,
+    pub desired: u64,
+    pub image: String,
+    pub release: Option<String>,
+    /// `*:5000->8080/tcp`
+    pub ports: Vec<String>,
+    pub update: Option<Update>,
+}
+
+/// The last rollout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Update {
+    pub state: String,
+    pub message: String,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+}
+
+/// All services, by name.
+pub async fn list(client: &Client, stack: Option<&str>) -> Result<Vec<Service>, Failure> {
+    let label = of_stack(stack);
+    let wanted: Vec<_> = label.iter().map(|label| ("label", label.as_str())).collect();
+    let list: Vec<object::Service> = typed(client.services(&wanted).await?)?;
+    let mut services: Vec<Service> = list.into_iter().map(Service::from).collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(services)
+}
+
+impl From<object::Service> for Service {
+    fn from(raw: object::Service) -> Self {
+        let status = raw.service_status.unwrap_or_default();
+        let labels = &raw.spec.labels;
+        let container = raw.spec.task_template.container_spec.unwrap_or_default();
+        let ports = raw.endpoint.ports.iter().filter(|port| port.published_port != 0);
+        Self {
+            id: raw.id,
+            stack: labels.get(STACK).cloned(),
+            release: labels.get(RELEASE).cloned(),
+            name: raw.spec.name,
+            mode: if raw.spec.mode.global.is_some() { "global" } else { "replicated" },
+            running: status.running_tasks,
+            desired: status.desired_tasks,
+            image: image_name(&container.image).to_owned(),
+            ports: ports
+                .map(|port| {
+                    let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+                    format!("*:{}->{}/{protocol}", port.published_port, port.target_port)
+                })
+                .collect(),
+            update: raw.update_status.map(|update| Update {
+                state: update.state.to_string(),
+                message: update.message,
+                started_at: update.started_at,
+                completed_at: update.completed_at,
+            }),
+        }
+    }
+}
+
+impl Service {
+    /// Where the last rollout stands, in words.
+    pub fn rollout(&self) -> String {
+        match &self.update {
+            Some(update) if !update.state.is_empty() => update.state.replace('_', " "),
+            _ => "-".to_owned(),
+        }
+    }
+}
