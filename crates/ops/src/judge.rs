@@ -1,0 +1,191 @@
+//! What came of a change, from this release's tasks only. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Everything that is known of one service at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `GET /services/{id}`.
+    pub service: Value,
+    /// All its tasks, `GET /tasks`.
+    pub tasks: Vec<Value>,
+    /// Ids of the tasks that are as the spec says.
+    pub up_to_date: BTreeSet<String>,
+    /// Task id → what our own engine says of it; empty on others.
+    pub own: BTreeMap<String, Value>,
+}
+
+/// One task as it is shown while a release goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Slot {
+    pub slot: u64,
+    pub task: String,
+    /// Made by this release.
+    pub is_new: bool,
+    pub state: String,
+    pub desired: String,
+    pub error: Option<String>,
+}
+
+/// Where a change stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// On its way.
+    Pending { ready: u64, wanted: u64 },
+    /// All wanted tasks are of this release and serve.
+    Converged,
+    /// The engine gave up. `task` is the one it gave up on.
+    Failed { reason: String, task: Option<String> },
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or("")
+}
+
+impl Facts {
+    pub fn wanted(&self) -> u64 {
+        match self.service.pointer("/Spec/Mode/Replicated/Replicas") {
+            Some(replicas) => replicas.as_u64().unwrap_or(1),
+            None => 1,
+        }
+    }
+
+    fn is_serving(&self, task: &Value) -> bool {
+        let id = text(task, "/ID");
+        let is_running =
+            text(task, "/Status/State") == "running" && text(task, "/DesiredState") == "running";
+        let own = self.own.get(id).and_then(|own| own.get("IsServing")).and_then(Value::as_bool);
+        is_running && own.unwrap_or(true)
+    }
+
+    fn is_new(&self, task: &Value) -> bool {
+        self.up_to_date.contains(text(task, "/ID"))
+    }
+
+    /// Live tasks and this release's failed ones.
+    pub fn slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = self
+            .tasks
+            .iter()
+            .filter(|task| {
+                let is_failed = matches!(text(task, "/Status/State"), "failed" | "rejected");
+                matches!(text(task, "/DesiredState"), "ready" | "running")
+                    || (is_failed && self.is_new(task))
+            })
+            .map(|task| Slot {
+                slot: task.get("Slot").and_then(Value::as_u64).unwrap_or(0),
+                task: text(task, "/ID").to_owned(),
+                is_new: self.is_new(task),
+                state: text(task, "/Status/State").to_owned(),
+                desired: text(task, "/DesiredState").to_owned(),
+                error: Some(text(task, "/Status/Err")).filter(|e| !e.is_empty()).map(str::to_owned),
+            })
+            .collect();
+        slots.sort_by(|a, b| (a.slot, a.is_new, &a.task).cmp(&(b.slot, b.is_new, &b.task)));
+        slots
+    }
+
+    /// The newest task of this release that failed.
+    pub fn failed_task(&self) -> Option<&Value> {
+        self.tasks
+            .iter()
+            .filter(|task| matches!(text(task, "/Status/State"), "failed" | "rejected"))
+            .max_by_key(|task| text(task, "/CreatedAt").to_owned())
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        let state = text(&self.service, "/UpdateStatus/State");
+        let message = text(&self.service, "/UpdateStatus/Message");
+        let named = message.split_whitespace().last().filter(|word| word.len() == 25);
+        let failed = |reason: &str| Verdict::Failed {
+            reason: reason.to_owned(),
+            task: named
+                .map(str::to_owned)
+                .or_else(|| Some(text(self.failed_task()?, "/ID").to_owned())),
+        };
+        match state {
+            "paused" => return failed(message),
+            "rollback_started" | "rollback_paused" | "rollback_completed" => {
+                return failed("the engine took the service back to its last good version");
+            }
+            _ => {}
+        }
+        let wanted = self.wanted();
+        let new = self.tasks.iter().filter(|task| self.is_new(task));
+        let ready = new.clone().filter(|task| self.is_serving(task)).count() as u64;
+        let parked = new.clone().find_map(|task| {
+            let why = self.own.get(text(task, "/ID"))?.get("Parked")?.as_str()?;
+            (text(task, "/Status/State") != "running").then_some((why, text(task, "/ID")))
+        });
+        if let Some((why, task)) = parked {
+            return Verdict::Failed { reason: why.to_owned(), task: Some(task.to_owned()) };
+        }
+        if let Some(task) = new.clone().find(|task| text(task, "/Status/State") == "rejected") {
+            let reason = text(task, "/Status/Err").to_owned();
+            return Verdict::Failed { reason, task: Some(text(task, "/ID").to_owned()) };
+        }
+        let failures = new.filter(|task| text(task, "/Status/State") == "failed").count();
+        if failures >= 3 && state.is_empty() {
+            return failed("its tasks fail again and again");
+        }
+        let old = self.tasks.iter().filter(|task| {
+            !self.is_new(task) && matches!(text(task, "/DesiredState"), "ready" | "running")
+        });
+        let is_over = state.is_empty() || state == "completed";
+        if is_over && ready == wanted && old.count() == 0 {
+            return Verdict::Converged;
+        }
+        Verdict::Pending { ready, wanted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn task(id: &str, state: &str, desired: &str) -> Value {
+        json!({ "ID": id, "Slot": 1, "Status": { "State": state }, "DesiredState": desired })
+    }
+
+    fn facts(state: &str, tasks: Vec<Value>, new: &[&str]) -> Facts {
+        Facts {
+            service: json!({
+                "Spec": { "Mode": { "Replicated": { "Replicas": 1 } } },
+                "UpdateStatus": { "State": state, "Message": "" },
+            }),
+            tasks,
+            up_to_date: new.iter().map(|id| (*id).to_owned()).collect(),
+            own: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn old_tasks_do_not_count_for_the_new_release() {
+        let facts = facts("updating", vec![task("old", "running", "running")], &[]);
+        assert_eq!(facts.verdict(), Verdict::Pending { ready: 0, wanted: 1 });
+    }
+
+    #[test]
+    fn a_rollback_is_a_failure_even_when_everything_runs() {
+        let facts = facts("rollback_completed", vec![task("old", "running", "running")], &["old"]);
+        assert!(matches!(facts.verdict(), Verdict::Failed { .. }));
+    }
+
+    #[test]
+    fn a_release_is_live_when_its_tasks_serve_and_no_old_one_is_wanted() {
+        let tasks = vec![task("new", "running", "running"), task("old", "running", "shutdown")];
+        assert_eq!(facts("completed", tasks, &["new"]).verdict(), Verdict::Converged);
+    }
+
+    #[test]
+    fn a_running_task_that_takes_no_requests_yet_is_not_ready() {
+        let mut facts = facts("", vec![task("new", "running", "running")], &["new"]);
+        facts.own.insert("new".to_owned(), json!({ "IsServing": false }));
+        assert_eq!(facts.verdict(), Verdict::Pending { ready: 0, wanted: 1 });
+    }
+}
