@@ -46,6 +46,7 @@ impl Api {
                     "IsServing": task.is_serving(),
                     "Address": task.address,
                     "PID": driver.pid(&task.id),
+                    "WasReady": task.running_at.is_some(),
                     "Parked": parked,
                     "Detail": task.detail,
                     "ReleaseVersion": service.and_then(|s| label(&s.spec, "evenkeel.release")),
