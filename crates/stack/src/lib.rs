@@ -8,6 +8,7 @@
 //! [`Input`] and [`Files`]. It does not know the engine's API client.
 
 mod diagnostic;
+pub mod diff;
 mod dotenv;
 mod interpolate;
 pub mod keys;

@@ -123,3 +123,42 @@ fn the_process_environment_wins_over_dot_env() {
     let loaded = stack::load(&input, &Folder(PathBuf::new())).unwrap();
     assert_eq!(loaded.stack.services["a"].image.as_deref(), Some("outer-inner"));
 }
+
+/// `tests/data/docker/service.json` is what docker/cli 28.2.2 sent for the file beside it.
+#[test]
+fn a_service_lowers_to_the_very_body_docker_stack_deploy_sends() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/docker");
+    let loaded = load(&folder, &[&folder.join("stack.yml")]).unwrap();
+    let lowered = loaded.stack.lower("stk");
+    let sent = fs::read_to_string(folder.join("service.json")).unwrap();
+    let mut sent: Value = serde_json::from_str(&sent).unwrap();
+    // The two deliberate differences: ids are filled in later, names carry a hash.
+    let container = &mut sent["TaskTemplate"]["ContainerSpec"];
+    for (list, id, name) in
+        [("Secrets", "SecretID", "SecretName"), ("Configs", "ConfigID", "ConfigName")]
+    {
+        let reference = container[list][0].as_object_mut().unwrap();
+        reference.remove(id);
+        let bodies = if list == "Secrets" { &lowered.secrets } else { &lowered.configs };
+        reference.insert(name.to_string(), bodies[0]["Name"].clone());
+    }
+    assert_eq!(lowered.services[0].spec, sent);
+}
+
+#[test]
+fn the_page_of_keys_is_up_to_date() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compose-keys.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&page, stack::keys::markdown()).unwrap();
+    }
+    let written = fs::read_to_string(&page).unwrap_or_default();
+    let stale = "docs/compose-keys.md is stale: UPDATE_DOCS=1 cargo test -p stack rewrites it";
+    assert_eq!(written, stack::keys::markdown(), "{stale}");
+}
+
+#[test]
+fn an_anonymous_stack_is_refused_without_a_panic() {
+    let report = stack::load(&Input::default(), &Folder(PathBuf::new())).unwrap_err();
+    assert_eq!(report.0[0].code, "no-file");
+    assert!(report.rendered().contains("no stack file was given"));
+}
