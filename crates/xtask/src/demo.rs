@@ -17,7 +17,6 @@ use crate::{
     stage::{Stage, free_port},
 };
 use report::Report;
-use step::Step;
 use traffic::Traffic;
 
 /// Requests per second while the releases go on.
@@ -25,8 +24,8 @@ const RATE: u32 = 350;
 
 /// Runs it all. True when every step went as it should and no request was lost.
 pub fn run(rude: bool) -> Result<bool> {
-    let folder = build::target().join(if rude { "demo-rude" } else { "demo" });
     let report_folder = build::target().join("demo");
+    let folder = report_folder.join(if rude { "rude" } else { "graceful" });
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     fs::create_dir_all(&report_folder)?;
@@ -56,10 +55,13 @@ pub fn run(rude: bool) -> Result<bool> {
 
     let took = started.elapsed();
     let report = Report::new(&load_report, steps, killed.as_deref(), rude)?;
-    let name = if rude { "report-rude.json" } else { "report.json" };
-    report.write(&report_folder.join(name))?;
+    let path = report_folder.join("report.json");
+    report.write(&path)?;
+    if rude {
+        report.write(&report_folder.join("report-rude.json"))?;
+    }
     stage.stop().context("end the demo's engine")?;
-    report.print(took, &report_folder.join(name));
+    report.print(took, &path);
     Ok(report.is_good())
 }
 
@@ -82,10 +84,11 @@ fn environment(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
     stage.set("HTTP_PORT", ports.frontend.to_string());
     stage.set("PRIORITY_PORT", ports.priority.to_string());
     stage.set("PRIORITY_URL", format!("http://127.0.0.1:{}", ports.priority));
-    stage.set("PUBLIC_API_URL", format!("http://127.0.0.1:{}", ports.api));
+    stage.set("API_URL", format!("http://127.0.0.1:{}", ports.api));
     stage.set("DATABASE_URL", database);
     stage.set("UPDATE_DELAY", "1s");
     stage.set("UPDATE_MONITOR", "4s");
+    stage.set("ROLLBACK_DELAY", "0s");
     stage.set("HEALTH_INTERVAL", "1s");
     stage.set("HEALTH_TIMEOUT", "2s");
     stage.set("HEALTH_START_PERIOD", "2s");

@@ -19,7 +19,8 @@ const END_DEADLINE: Duration = Duration::from_secs(40);
 
 /// A throw-away Postgres under the stage's folder.
 pub fn database(folder: &Path) -> Result<Postgres> {
-    Postgres::start(&folder.join("postgres")).context("start Postgres")
+    let port = crate::stage::free_port()?;
+    Postgres::start(&folder.join("postgres"), port).context("start Postgres")
 }
 
 /// The running load generator.
