@@ -158,12 +158,15 @@ pub struct Deploy {
     /// Use images that are there already
     #[arg(long)]
     pub skip_build: bool,
-    /// Allow what a safety check would refuse, such as removing a service with its data
-    #[arg(short, long)]
-    pub yes: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Give up (and go back) after this long
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     pub timeout: std::time::Duration,
+    /// Called as `swarm-deploy`.
+    #[arg(skip)]
+    pub as_script: bool,
 }
 
 #[derive(Debug, Args)]
@@ -313,7 +316,13 @@ impl From<Script> for Cli {
                 json: false,
                 quiet: false,
             },
-            command: Command::Deploy(Deploy { source, skip_build, yes: false, timeout }),
+            command: Command::Deploy(Deploy {
+                source,
+                skip_build,
+                dry_run: false,
+                timeout,
+                as_script: true,
+            }),
         }
     }
 }

@@ -1,11 +1,17 @@
 //! One file per command; each gathers facts or asks `ops`, and says what came of it.
 
+pub mod change;
 pub mod completions;
+pub mod deploy;
 pub mod images;
 pub mod inspect;
 pub mod logs;
 pub mod ls;
 pub mod ps;
+pub mod releases;
+pub mod rm;
+pub mod rollback;
+pub mod scale;
 pub mod stats;
 pub mod version;
 

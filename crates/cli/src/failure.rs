@@ -31,12 +31,14 @@ pub struct Failure {
     pub code: Cow<'static, str>,
     pub message: String,
     pub hint: Option<String>,
+    /// More for scripts.
+    pub about: Option<Value>,
 }
 
 impl Failure {
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         let code = Cow::Borrowed(code);
-        Self { exit: Exit::Failed, code, message: message.into(), hint: None }
+        Self { exit: Exit::Failed, code, message: message.into(), hint: None, about: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Self {
@@ -53,6 +55,11 @@ impl Failure {
         self
     }
 
+    pub fn about(mut self, about: Value) -> Self {
+        self.about = Some(about);
+        self
+    }
+
     pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
@@ -65,14 +72,14 @@ impl Failure {
         let hint = lines.iter().find_map(|line| line.strip_prefix("hint: "));
         let code = Cow::Owned(code.to_owned());
         let hint = hint.map(str::to_owned);
-        Some(Self { exit: Exit::Failed, code, message: message.to_owned(), hint })
+        Some(Self { exit: Exit::Failed, code, message: message.to_owned(), hint, about: None })
     }
 
     /// As `--json` shows it.
     pub fn json(&self) -> Value {
         json!({ "error": {
             "code": self.code, "message": self.message, "hint": self.hint,
-            "exit_code": self.exit as u8,
+            "exit_code": self.exit as u8, "about": self.about,
         } })
     }
 }
@@ -89,6 +96,7 @@ impl From<ClientError> for Failure {
             code: Cow::Borrowed(error.code()),
             message: error.to_string(),
             hint: error.hint().map(str::to_owned),
+            about: None,
         }
     }
 }

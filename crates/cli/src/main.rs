@@ -12,6 +12,7 @@ mod failure;
 mod human;
 mod output;
 mod place;
+mod progress;
 mod run;
 mod table;
 mod view;

@@ -46,6 +46,11 @@ impl Output {
         }
     }
 
+    /// The last line after a failure: what state was left.
+    pub fn failure_line(self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "{RED}failed{RED:#}: {text}");
+    }
+
     pub fn failure(self, failure: &Failure) {
         if self.json {
             let _ = self.json(&failure.json());

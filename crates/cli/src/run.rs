@@ -62,17 +62,35 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
         Command::Images(images) => short(command::images::run(&context, images)),
         Command::Version => short(command::version::run(&context)),
         Command::Completions { shell } => command::completions::run(&context, *shell),
-        _ => Err(Failure::new("wip", "wip").into()),
+        Command::Build(build) => changing(command::deploy::build(&context, build)),
+        Command::Deploy(deploy) => changing(command::deploy::run(&context, deploy)),
+        Command::Rollback(rollback) => changing(command::rollback::run(&context, rollback)),
+        Command::Scale(scale) => changing(command::scale::run(&context, scale)),
+        Command::Restart(restart) => changing(command::scale::restart(&context, restart)),
+        Command::Rm(rm) => changing(command::rm::run(&context, rm)),
+        Command::Releases(releases) => short(command::releases::run(&context, releases)),
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("threads", format!("start the runtime: {error}")))
+}
+
+/// Runs a command that changes something and minds Ctrl-C itself.
+fn changing(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(command);
+    // A build's reader may hang on a pipe that somebody else holds: it is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Runs a command that only looks, until it ends or Ctrl-C.
 fn short(command: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new("threads", format!("start the runtime: {error}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::select! {
             outcome = command => outcome,
             _ = tokio::signal::ctrl_c() => Err(Stop::Shown(Exit::Interrupted)),
