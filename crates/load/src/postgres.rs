@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 pub const USER: &str = "ala_user";
 pub const DATABASE: &str = "ala_production";
@@ -45,6 +45,8 @@ pub enum Error {
 pub struct Postgres {
     server: Child,
     folder: PathBuf,
+    /// Whether the folder is one of our choosing, to be removed when done.
+    moved: bool,
     port: u16,
     password: String,
     programs: PathBuf,
@@ -76,18 +78,20 @@ impl Postgres {
 
     /// Starts an empty database in the folder, replacing what an earlier run left there; port 0
     /// takes a free one. A folder the server's user cannot reach (below root's home, say) is
-    /// replaced by one below the temporary folder; see [`Postgres::folder`].
+    /// replaced by one below the temporary folder, removed when done; see [`Postgres::folder`].
     pub fn start(folder: &Path, port: u16) -> Result<Postgres, Error> {
         let programs = Postgres::programs().ok_or(Error::Missing)?;
         let owner = if rustix::process::geteuid().is_root() { Some(owner()?) } else { None };
-        let folder = reachable(folder, owner)?;
+        let wanted = folder;
+        let folder = reachable(wanted, owner)?;
+        let moved = std::path::absolute(wanted).is_ok_and(|wanted| wanted != folder);
         stop_leftover(&folder);
         prepare(&folder, owner)?;
         let port = if port == 0 { free_port(&folder)? } else { port };
         let password = password();
         initialise(&programs, &folder, owner, &password)?;
         let server = spawn(&programs, &folder, owner, port)?;
-        let mut postgres = Postgres { server, folder, port, password, programs };
+        let mut postgres = Postgres { server, folder, moved, port, password, programs };
         postgres.await_ready(owner)?;
         Ok(postgres)
     }
@@ -153,6 +157,9 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
+        if self.moved {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
@@ -189,14 +196,18 @@ fn stop_leftover(folder: &Path) {
     let data = folder.join("data");
     let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else { return };
     let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else { return };
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_ours = String::from_utf8_lossy(&arguments).split('\0').any(|a| Path::new(a) == data);
-    let Some(pid) = Pid::from_raw(pid).filter(|_| is_ours) else { return };
-    for signal in [Signal::INT, Signal::QUIT] {
-        let _ = kill_process(pid, signal);
-        if await_true(STOP_TIMEOUT, || test_kill_process(pid).is_err()) {
+    // The number may be another process's by now; a process that ended has no arguments.
+    let is_ours = || {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).split('\0').any(|argument| Path::new(argument) == data)
+    };
+    let Some(process) = Pid::from_raw(pid) else { return };
+    for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
+        if !is_ours() {
             return;
         }
+        let _ = kill_process(process, signal);
+        await_true(STOP_TIMEOUT, || !is_ours());
     }
 }
 

@@ -63,6 +63,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let address = settings.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
     log::info("listening", &format!("version {} on {address}", settings.version));
     settings.faults.arm_crash();
 

@@ -56,6 +56,7 @@ async fn serve(site: Site, config: Bytes, address: SocketAddr) -> Result<(), Err
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener =
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
     log(&serde_json::json!({ "event": "listening", "address": address.to_string() }));
     let (stopping, stop) = watch::channel(false);
     let (busy, mut idle) = mpsc::channel(1);
