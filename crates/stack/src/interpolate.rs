@@ -2,6 +2,7 @@
 //!
 //! A default, message or alternative may itself contain variables.
 
+use crate::mask::is_secret_name;
 use crate::sink::{Sink, Span};
 use crate::tree::{Kind, Node};
 
@@ -183,7 +184,10 @@ pub(crate) fn interpolate_tree(sink: &mut Sink, node: &mut Node, lookup: Lookup<
         Kind::Scalar(scalar) if scalar.text.contains('$') => {
             let mut unset = Vec::new();
             match interpolate(&scalar.text, lookup, LoneDollar::Refuse, &mut unset) {
-                Ok(text) => scalar.text = text,
+                Ok(text) => {
+                    scalar.hidden = is_secret_name(&scalar.text);
+                    scalar.text = text;
+                }
                 Err(problem) => {
                     let at = part_span(sink, span, &problem.part);
                     match problem.hint {

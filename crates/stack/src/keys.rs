@@ -6,6 +6,8 @@
 
 mod check;
 mod deploy;
+#[cfg(test)]
+mod effect;
 mod page;
 mod service;
 mod top;

@@ -158,7 +158,8 @@ fn as_map(node: Node, separators: &[char]) -> Node {
         let Some(text) = item.scalar() else { continue };
         let (key, value) = match text.split_once(separators) {
             Some((key, value)) => {
-                let scalar = Scalar { text: value.to_string(), plain: false };
+                let scalar =
+                    Scalar { text: value.to_string(), plain: false, hidden: item.is_hidden() };
                 (key.to_string(), Node { kind: Kind::Scalar(scalar), ..null_at(&item) })
             }
             None => (text.to_string(), null_at(&item)),

@@ -42,6 +42,8 @@ pub(crate) struct Scalar {
     pub text: String,
     /// Written without quotes, so that it may be read as a number or truth value.
     pub plain: bool,
+    /// Made with a variable whose name looks like that of a secret: never shown.
+    pub hidden: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,11 @@ impl Node {
     /// The value under `key` unless it is absent or null.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value).filter(|value| !value.is_null())
+    }
+
+    /// Whether the value may not be part of a message.
+    pub fn is_hidden(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(scalar) if scalar.hidden)
     }
 
     pub fn scalar(&self) -> Option<&str> {

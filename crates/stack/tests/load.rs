@@ -162,3 +162,29 @@ fn an_anonymous_stack_is_refused_without_a_panic() {
     assert_eq!(report.0[0].code, "no-file");
     assert!(report.rendered().contains("no stack file was given"));
 }
+
+/// The project's own example is an ordinary stack file: it loads without a warning.
+#[test]
+fn the_example_application_loads_without_a_warning() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/ala");
+    let loaded = load(&folder, &[&folder.join("docker-stack.yml")])
+        .unwrap_or_else(|report| panic!("{}", report.rendered()));
+    let warnings: Vec<String> = loaded.warnings.iter().map(|w| w.rendered()).collect();
+    assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+    assert!(loaded.stack.services.len() > 1);
+}
+
+#[test]
+fn a_wrong_value_that_comes_from_a_secret_is_not_shown() {
+    let text =
+        "services: {a: {image: a, ports: [\"${API_TOKEN}\"], stop_grace_period: $API_TOKEN}}";
+    let input = Input {
+        files: vec![(PathBuf::from("s.yml"), text.to_string())],
+        environment: BTreeMap::from([("API_TOKEN".to_string(), "hunter2".to_string())]),
+        dot_env: None,
+        project_dir: PathBuf::from("/project"),
+    };
+    let report = stack::load(&input, &Folder(PathBuf::new())).unwrap_err();
+    assert_eq!(report.errors().count(), 2);
+    assert!(!report.rendered().contains("hunter2"), "{}", report.rendered());
+}

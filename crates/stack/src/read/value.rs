@@ -32,6 +32,9 @@ impl Reader<'_> {
         if choices.contains(&text.as_str()) {
             return Some(text);
         }
+        if node.is_hidden() {
+            return self.hidden(node, name);
+        }
         let message = format!("`{name}` cannot be `{text}`");
         let hint = format!("one of: {}", choices.join(", "));
         self.sink.error_with_hint(node.span, "invalid-value", message, hint);
@@ -80,12 +83,21 @@ impl Reader<'_> {
         let Some(text) = node.scalar() else { return self.expected(node, name, expected) };
         match parse(text) {
             Ok(value) => Some(value),
+            Err(_) if node.is_hidden() => self.hidden(node, name),
             Err(reason) => {
                 let message = format!("`{name}` cannot be `{text}`: {reason}");
                 self.sink.error(node.span, "invalid-value", message);
                 None
             }
         }
+    }
+
+    /// A wrong value that may not be shown.
+    fn hidden<T>(&mut self, node: &Node, name: &str) -> Option<T> {
+        let message = format!("`{name}` has a value it cannot have");
+        let hint = "the value is not shown: it comes from a variable that is called like a secret";
+        self.sink.error_with_hint(node.span, "invalid-value", message, hint);
+        None
     }
 
     /// An octal file mode: `0444`, `0o444`, `"444"`.

@@ -27,11 +27,14 @@ pub(crate) fn parse(sink: &mut Sink, file: u32) -> Option<Node> {
     options.set_emit_comments(false);
     let mut builder = Builder::new(file);
     for event in Parser::new_from_str_with_options(&text, options) {
-        let stop = match event {
+        let taken = match event {
             Ok((event, span)) => builder.take(sink, event, span),
-            Err(error) => Err(report_syntax(sink, file, &text, &error)),
+            Err(error) => {
+                report_syntax(sink, file, &text, &error);
+                Err(Stop)
+            }
         };
-        if stop.is_err() {
+        if taken.is_err() {
             return None;
         }
     }
@@ -59,8 +62,13 @@ fn report_syntax(sink: &mut Sink, file: u32, text: &str, error: &ScanError) {
     sink.error(span, "yaml-syntax", message);
 }
 
-/// A reported finding after which building cannot go on.
-type Stop = ();
+/// A finding was reported after which building cannot go on.
+struct Stop;
+
+fn stop<T>(sink: &mut Sink, span: Span, code: &'static str, message: &str) -> Result<T, Stop> {
+    sink.error(span, code, message);
+    Err(Stop)
+}
 
 enum Frame {
     Seq { items: Vec<Node> },
@@ -102,7 +110,7 @@ impl Builder {
                 self.documents += 1;
                 if self.documents > 1 {
                     let message = "a stack file is one YAML document, this is a second one";
-                    return Err(sink.error(span, "yaml-syntax", message));
+                    return stop(sink, span, "yaml-syntax", message);
                 }
                 Ok(())
             }
@@ -139,7 +147,7 @@ impl Builder {
         tag: Option<&RawTag>,
     ) -> Result<(), Stop> {
         if self.stack.len() >= DEEPEST {
-            return Err(sink.error(span, "yaml-too-deep", "the file is nested too deeply"));
+            return stop(sink, span, "yaml-too-deep", "the file is nested too deeply");
         }
         if anchor > 0 {
             self.anchors.insert(anchor, None);
@@ -161,14 +169,14 @@ impl Builder {
     fn alias(&mut self, sink: &mut Sink, id: usize, span: Span) -> Result<(), Stop> {
         let Some(Some(anchored)) = self.anchors.get(&id) else {
             let message = "this alias refers to a value that contains it";
-            return Err(sink.error(span, "yaml-alias", message));
+            return stop(sink, span, "yaml-alias", message);
         };
         if self.stack.len() + anchored.depth > DEEPEST {
-            return Err(sink.error(span, "yaml-too-deep", "this alias nests too deeply"));
+            return stop(sink, span, "yaml-too-deep", "this alias nests too deeply");
         }
         if self.nodes + anchored.nodes > MOST_NODES {
             let message = "the file is too large once its aliases are expanded";
-            return Err(sink.error(span, "yaml-too-large", message));
+            return stop(sink, span, "yaml-too-large", message);
         }
         let (node, nodes) = (anchored.node.clone(), anchored.nodes);
         self.nodes += nodes - 1;
@@ -179,7 +187,7 @@ impl Builder {
     fn close(&mut self, sink: &mut Sink, node: Node, anchor: usize) -> Result<(), Stop> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
-            return Err(sink.error(node.span, "yaml-too-large", "the file has too many values"));
+            return stop(sink, node.span, "yaml-too-large", "the file has too many values");
         }
         if anchor > 0 {
             let (nodes, depth) = measure(&node);
@@ -214,7 +222,7 @@ fn key_of(sink: &mut Sink, node: &Node) -> Result<(String, Span, bool), Stop> {
         }
         Kind::Null => Ok((String::from("null"), node.span, false)),
         Kind::Seq(_) | Kind::Map(_) => {
-            Err(sink.error(node.span, "yaml-key", "a key is a string, not a list or map"))
+            stop(sink, node.span, "yaml-key", "a key is a string, not a list or map")
         }
     }
 }
@@ -272,5 +280,5 @@ fn scalar_kind(text: &str, plain: bool, tag: Option<&RawTag>) -> Kind {
     if plain && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         return Kind::Null;
     }
-    Kind::Scalar(Scalar { text: text.to_string(), plain })
+    Kind::Scalar(Scalar { text: text.to_string(), plain, hidden: false })
 }
