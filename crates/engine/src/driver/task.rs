@@ -317,6 +317,13 @@ fn make(
     if let Some(first) = argv.first_mut() {
         *first = plan::program(first, root, &env);
     }
+    // A path that the image has means the image's file, as it would in a container.
+    for argument in argv.iter_mut().skip(1) {
+        let own = root.join(argument.trim_start_matches('/'));
+        if argument.len() > 1 && argument.starts_with('/') && own.exists() {
+            *argument = own.to_string_lossy().into_owned();
+        }
+    }
     let cwd = folder.join("work");
     let wanted = root.join(plan::working_folder(config, spec).trim_start_matches('/'));
     fs::create_dir_all(&cwd)?;
