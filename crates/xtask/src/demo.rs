@@ -50,11 +50,11 @@ pub fn run(rude: bool) -> Result<bool> {
     let scripted = step::all_under_load(&stage, &traffic);
     let load_report = traffic.finish()?;
     let scripted = scripted?;
-    let killed = scripted.killed_task.clone();
+    let killed = scripted.killed.clone();
     steps.extend(scripted.steps);
 
     let took = started.elapsed();
-    let report = Report::new(&load_report, steps, killed.as_deref(), rude)?;
+    let report = Report::new(&load_report, steps, killed.as_ref(), rude)?;
     let path = report_folder.join("report.json");
     report.write(&path)?;
     if rude {

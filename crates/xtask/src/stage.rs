@@ -98,23 +98,6 @@ impl Stage {
             .with_context(|| format!("keel {}: no JSON: {}", arguments.join(" "), ran.text))
     }
 
-    /// `GET` on the engine's socket, through the system's nothing: plain HTTP over a unix socket.
-    pub fn get(&self, path: &str) -> Result<serde_json::Value> {
-        use std::io::{Read, Write};
-        let socket = self.state.path().join("run/engine.sock");
-        let mut stream = std::os::unix::net::UnixStream::connect(&socket)
-            .with_context(|| format!("connect {}", socket.display()))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: engine\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer has a body")?;
-        if !head.contains(" 200 ") {
-            bail!("GET {path}: {}", head.lines().next().unwrap_or_default());
-        }
-        serde_json::from_str(body).with_context(|| format!("GET {path}: no JSON: {body}"))
-    }
-
     /// Ends the engine, its tasks and its ingress.
     pub fn stop(&self) -> Result<()> {
         let ran = self.run("stop", &["daemon", "--stop", "--all", "--yes"])?;

@@ -37,11 +37,22 @@ impl Report {
         };
         let number = |key: &str| load.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
         let list = |key: &str| load.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-        let (cut, wrongly_cut): (Vec<Value>, Vec<Value>) = list("cut")
+        let task = killed.map(|killed| killed.task.as_str());
+        let (mut cut, wrongly_cut): (Vec<Value>, Vec<Value>) = list("cut")
             .into_iter()
-            .partition(|c| killed.is_some() && c.get("task").and_then(Value::as_str) == killed);
+            .partition(|c| task.is_some() && c.get("task").and_then(Value::as_str) == task);
+        // WebSockets that were open to the killed process are named by the replica that answered.
+        let ending = killed.map(|killed| format!("-{}", killed.pid));
+        let (sockets, sockets_wrongly): (Vec<Value>, Vec<Value>) =
+            list("websocket_cuts").into_iter().partition(|c| {
+                let instance = c.get("instance").and_then(Value::as_str).unwrap_or("");
+                ending.as_ref().is_some_and(|ending| instance.ends_with(ending.as_str()))
+            });
+        let sockets_cut = count("websockets_cut")?.saturating_sub(sockets.len() as u64);
+        cut.extend(sockets);
         let mut failures = list("failures");
         failures.extend(wrongly_cut.iter().cloned());
+        failures.extend(sockets_wrongly);
         Ok(Self {
             requests: count("requests")?,
             failed: count("failed")? + wrongly_cut.len() as u64,
@@ -50,7 +61,7 @@ impl Report {
             lost_writes: count("lost_writes")?,
             duplicated_writes: count("duplicated_writes")?,
             websockets: count("websockets")?,
-            websockets_cut: count("websockets_cut")?,
+            websockets_cut: sockets_cut,
             p50_ms: number("p50_ms"),
             p99_ms: number("p99_ms"),
             max_ms: number("max_ms"),

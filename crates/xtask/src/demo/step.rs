@@ -28,7 +28,14 @@ pub struct Step {
 /// All steps under load, and the task that was killed on purpose.
 pub struct Scripted {
     pub steps: Vec<Step>,
-    pub killed_task: Option<String>,
+    pub killed: Option<Killed>,
+}
+
+/// The replica that was killed on purpose.
+#[derive(Clone, Debug)]
+pub struct Killed {
+    pub task: String,
+    pub pid: i64,
 }
 
 /// Version 1, before there is any traffic.
@@ -47,7 +54,7 @@ pub fn all_under_load(stage: &Stage, traffic: &Traffic) -> Result<Scripted> {
         steps.push(step);
         if is_good { Ok(()) } else { bail!("step `{name}` did not end as it should:\n{text}") }
     };
-    let failed = (|| -> Result<Option<String>> {
+    let failed = (|| -> Result<Option<Killed>> {
         traffic.await_flow()?;
         done(keel(stage, "deploy version 2", 0, &["deploy", "ala", "--version", "v2"], &[])?)?;
         done(broken(stage, "deploy a version that is never healthy", "v3", "NEVER_HEALTHY", "1")?)?;
@@ -62,15 +69,15 @@ pub fn all_under_load(stage: &Stage, traffic: &Traffic) -> Result<Scripted> {
         done(keel(stage, "scale the API 4 to 2", 0, &["scale", "ala_api=2"], &[])?)?;
         done(keel(stage, "roll back to version 1", 0, &["rollback", "v1"], &[])?)?;
         done(control_killed_mid_release(stage)?)?;
-        let (step, task) = replica_killed(stage)?;
+        let (step, killed) = replica_killed(stage)?;
         done(step)?;
-        Ok(Some(task))
+        Ok(Some(killed))
     })();
     match failed {
-        Ok(killed_task) => Ok(Scripted { steps, killed_task }),
+        Ok(killed) => Ok(Scripted { steps, killed }),
         Err(error) => {
             say(&format!("{error:#}"));
-            Ok(Scripted { steps, killed_task: None })
+            Ok(Scripted { steps, killed: None })
         }
     }
 }
@@ -161,7 +168,7 @@ fn control_killed_mid_release(stage: &Stage) -> Result<Step> {
 }
 
 /// SIGKILL to one of the API's processes; the service must be whole again by itself.
-fn replica_killed(stage: &Stage) -> Result<(Step, String)> {
+fn replica_killed(stage: &Stage) -> Result<(Step, Killed)> {
     let started = Instant::now();
     let victims = running(stage, "ala_api")?;
     let victim = victims.first().context("the API has no running task")?;
@@ -180,7 +187,7 @@ fn replica_killed(stage: &Stage) -> Result<(Step, String)> {
         is_good: true,
         text: String::new(),
     };
-    Ok((step, id))
+    Ok((step, Killed { task: id, pid }))
 }
 
 fn kill(pid: i32) -> Result<()> {
