@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{human, step::Step};
+use super::{
+    human,
+    step::{Killed, Step},
+};
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -31,7 +34,12 @@ pub struct Report {
 impl Report {
     /// Joins what the load saw with what was done. Requests cut by the death of the task that was
     /// killed on purpose are told apart; cut by any other death they count as failed.
-    pub fn new(load: &Value, steps: Vec<Step>, killed: Option<&str>, rude: bool) -> Result<Self> {
+    pub fn new(
+        load: &Value,
+        steps: Vec<Step>,
+        killed: Option<&Killed>,
+        rude: bool,
+    ) -> Result<Self> {
         let count = |key: &str| {
             load.get(key).and_then(Value::as_u64).with_context(|| format!("load report: no {key}"))
         };
