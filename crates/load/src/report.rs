@@ -23,6 +23,7 @@ pub struct Report {
     pub failed: u64,
     /// Requests the proxy says were cut by the death of a named task.
     pub cut_requests: u64,
+    /// The first 5,000 of them.
     pub cut: Vec<CutRequest>,
     /// The first 200 failures.
     pub failures: Vec<Failure>,
@@ -36,6 +37,7 @@ pub struct Report {
     pub websockets_open: u64,
     pub websockets_cut: u64,
     pub websocket_messages: u64,
+    /// The first 200 of them.
     pub websocket_cuts: Vec<WebSocketCut>,
     /// Over all kinds but `slow`, counted from when each request was due.
     #[serde(flatten)]

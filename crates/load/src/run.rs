@@ -160,7 +160,7 @@ impl Run {
                 w.messages += end.messages;
                 match end.cut {
                     None => w.ok += 1,
-                    Some(detail) => w.cuts.push(WebSocketCut {
+                    Some(detail) => w.add_cut(WebSocketCut {
                         id,
                         detail,
                         unix_ms: unix_ms(),
@@ -238,7 +238,7 @@ impl Run {
             },
             websockets: counts.websockets.ended,
             websockets_open: counts.websockets.open,
-            websockets_cut: counts.websockets.cuts.len() as u64,
+            websockets_cut: counts.websockets.cut,
             websocket_messages: counts.websockets.messages,
             latency: counts.latency(),
             rate_wanted: self.plan.rate,

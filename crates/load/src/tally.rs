@@ -47,9 +47,20 @@ pub struct WebSockets {
     /// Those whose life is over, well or badly.
     pub ended: u64,
     pub ok: u64,
+    pub cut: u64,
     pub open: u64,
     pub messages: u64,
     pub cuts: Vec<WebSocketCut>,
+}
+
+impl WebSockets {
+    /// One that was cut; all are counted, the first ones listed.
+    pub fn add_cut(&mut self, cut: WebSocketCut) {
+        self.cut += 1;
+        if self.cuts.len() < LISTED {
+            self.cuts.push(cut);
+        }
+    }
 }
 
 impl Default for KindCounts {
@@ -82,7 +93,7 @@ impl Tally {
             failed: counts.failed,
             cut: counts.cut,
             websockets_open: counts.websockets.open,
-            websockets_cut: counts.websockets.cuts.len() as u64,
+            websockets_cut: counts.websockets.cut,
             latency: counts.latency(),
         }
     }

@@ -252,7 +252,8 @@ fn a_folder_the_server_could_not_enter_is_replaced_and_leaves_nothing_behind() {
         eprintln!("skipped: needs a Postgres server and root");
         return;
     }
-    let closed = tempfile::tempdir().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let closed = tempfile::Builder::new().permissions(mode).tempdir().unwrap();
     let postgres = Postgres::start(&closed.path().join("postgres"), 0).unwrap();
     let folder = postgres.folder().to_owned();
     assert!(!folder.starts_with(closed.path()) && folder.join("data").exists());
