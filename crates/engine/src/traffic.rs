@@ -34,6 +34,8 @@ pub struct Endpoint {
     pub release: String,
     /// Target port → address. One entry per published target port.
     pub addresses: Vec<(u16, SocketAddr)>,
+    /// How long it is on probation: the update's monitor time.
+    pub probation: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

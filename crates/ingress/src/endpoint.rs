@@ -14,9 +14,10 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,10 @@ pub struct Description {
     pub release: String,
     /// Target port → address.
     pub addresses: Vec<(u16, SocketAddr)>,
+    /// How long it is on probation once it is ready: until then it gets only requests that may be
+    /// sent again if it dies with them, as long as another endpoint can take the others.
+    #[serde(default)]
+    pub probation_ms: u64,
 }
 
 /// An endpoint with its state and counts, shared by all workers.
@@ -73,6 +78,7 @@ pub struct Description {
 pub struct Endpoint {
     pub about: Description,
     state: AtomicU8,
+    ready_at: OnceLock<Instant>,
     in_flight: AtomicUsize,
     upgraded: AtomicUsize,
     /// Told when a count falls to zero.
@@ -87,6 +93,7 @@ impl Endpoint {
         Arc::new(Self {
             about,
             state: AtomicU8::new(State::Joining as u8),
+            ready_at: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             upgraded: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -101,11 +108,20 @@ impl Endpoint {
 
     /// Goes to `next` if that is allowed; false when it is not.
     pub fn become_state(&self, next: State) -> bool {
+        if next == State::Ready {
+            self.ready_at.get_or_init(Instant::now);
+        }
         self.state
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |code| {
                 State::of(code).may_become(next).then_some(next as u8)
             })
             .is_ok()
+    }
+
+    /// It has been ready for its probation.
+    pub fn is_proven(&self) -> bool {
+        let probation = Duration::from_millis(self.about.probation_ms);
+        self.ready_at.get().is_some_and(|at| at.elapsed() >= probation)
     }
 
     pub fn address(&self, target_port: u16) -> Option<SocketAddr> {
@@ -176,6 +192,7 @@ mod tests {
             service: "s".into(),
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], 1).into())],
+            probation_ms: 0,
         })
     }
 

@@ -216,7 +216,7 @@ async fn send(
     let mut tried: Vec<String> = Vec::new();
     let mut why = Failure::NoEndpoint;
     for attempt in 0..ATTEMPTS {
-        let Some(in_flight) = enter(pool, &tried, attempt == 0).await else { break };
+        let Some(in_flight) = enter(pool, &tried, !may_repeat, attempt == 0).await else { break };
         let endpoint = Arc::clone(in_flight.endpoint());
         let Some(address) = endpoint.address(route.target_port) else { break };
         if attempt > 0 {
@@ -258,20 +258,27 @@ async fn send(
 }
 
 /// An endpoint that takes the request now; waits a little when there is none.
-async fn enter(pool: &table::Pool, tried: &[String], may_wait: bool) -> Option<InFlight> {
-    if let Some(in_flight) = pool.pick(tried).and_then(|endpoint| endpoint.enter()) {
+async fn enter(
+    pool: &table::Pool,
+    tried: &[String],
+    needs_proof: bool,
+    may_wait: bool,
+) -> Option<InFlight> {
+    if let Some(in_flight) = pool.pick(tried, needs_proof).and_then(|endpoint| endpoint.enter()) {
         return Some(in_flight);
     }
     if !may_wait || pool.holding.fetch_add(1, Ordering::SeqCst) >= HOLDING {
         if may_wait {
             pool.holding.fetch_sub(1, Ordering::SeqCst);
         }
-        return pool.pick(&[]).and_then(|endpoint| endpoint.enter());
+        return pool.pick(&[], needs_proof).and_then(|endpoint| endpoint.enter());
     }
     let found = timeout(HOLD, async {
         loop {
             let changed = pool.changed.notified();
-            if let Some(in_flight) = pool.pick(tried).and_then(|endpoint| endpoint.enter()) {
+            if let Some(in_flight) =
+                pool.pick(tried, needs_proof).and_then(|endpoint| endpoint.enter())
+            {
                 return in_flight;
             }
             // A state may change without the list changing: look again soon.

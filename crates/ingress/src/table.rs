@@ -53,8 +53,9 @@ impl Pool {
     }
 
     /// The ready endpoint with the fewest requests in flight, in turn among equals; a suspect one
-    /// when none is ready. `avoid` was tried already.
-    pub fn pick(&self, avoid: &[String]) -> Option<Arc<Endpoint>> {
+    /// when none is ready. `avoid` was tried already. With `needs_proof` those on probation come
+    /// after the others.
+    pub fn pick(&self, avoid: &[String], needs_proof: bool) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints.load();
         let count = endpoints.len();
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +63,7 @@ impl Pool {
         let best = |state: State| {
             in_turn()
                 .filter(|e| e.state() == state && !avoid.contains(&e.about.task))
-                .min_by_key(|e| e.in_flight())
+                .min_by_key(|e| (needs_proof && !e.is_proven(), e.in_flight()))
         };
         best(State::Ready).or_else(|| best(State::Suspect)).cloned()
     }

@@ -12,7 +12,7 @@ pub(crate) async fn relay(worker: Rc<Worker>, port: u16, mut client: TcpStream) 
     let Some(route) = worker.table.route(port) else { return };
     let pool = worker.table.pool(&route.service);
     let mut tried = Vec::new();
-    while let Some(endpoint) = pool.pick(&tried) {
+    while let Some(endpoint) = pool.pick(&tried, true) {
         tried.push(endpoint.about.task.clone());
         let Some(in_flight) = endpoint.enter() else { continue };
         let Some(address) = endpoint.address(route.target_port) else { return };

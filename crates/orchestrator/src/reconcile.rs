@@ -54,6 +54,10 @@ impl Machine<'_> {
                 good.mode = service.spec.mode;
             }
             service.previous = Some(old);
+            // What a rollout that is over came to says nothing of this change.
+            if !service.is_rolling() && !service.is_paused() {
+                service.rollout = None;
+            }
             self.reconcile(id);
             self.rollouts.insert(id.clone());
             return;

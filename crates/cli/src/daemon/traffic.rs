@@ -195,6 +195,7 @@ fn endpoint(endpoint: ours::Endpoint) -> ingress::endpoint::Description {
         service: endpoint.service,
         release: endpoint.release,
         addresses: endpoint.addresses,
+        probation_ms: u64::try_from(endpoint.probation.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -117,6 +117,7 @@ impl Loop {
             service: service.spec.name.clone(),
             release: label(&service.spec, "evenkeel.release").unwrap_or_default(),
             addresses: self.driver.addresses(id),
+            probation: service.spec.update.monitor,
         })
     }
 
