@@ -137,8 +137,8 @@ impl Play {
     fn crash(&mut self) {
         self.outcome.crashes += 1;
         self.trace(|| "    engine crashes, and is started again".to_owned());
-        let services = self.world.services().map(|s| copy(s)).collect();
-        let tasks: Vec<_> = self.world.tasks().map(|t| copy(t)).collect();
+        let services = self.world.services().map(copy).collect();
+        let tasks: Vec<_> = self.world.tasks().map(copy).collect();
         let ids = self.world.ids_issued();
         let seed = self.outcome.seed;
         self.world = World::restore(seed, ids, vec!["node".to_owned()], 5, services, tasks);
