@@ -219,11 +219,11 @@ impl Loop {
     /// Saves what changed and then acts. When it cannot be saved, the state is as it was before.
     fn save_and_act(&mut self) -> Result<(), crate::store::StoreError> {
         let writes = self.state.take_writes();
-        if !writes.is_empty() {
-            if let Err(error) = self.store.save(&writes) {
-                self.reload();
-                return Err(error);
-            }
+        if !writes.is_empty()
+            && let Err(error) = self.store.save(&writes)
+        {
+            self.reload();
+            return Err(error);
         }
         let actions = std::mem::take(&mut self.state.actions);
         self.perform(actions);

@@ -193,12 +193,12 @@ impl Pipes {
         drop(fds);
         let mut ready = ready.into_iter();
         for lines in [&mut self.stdout, &mut self.stderr] {
-            if lines.is_some() && ready.next() == Some(true) {
-                if lines.as_mut().is_some_and(|lines| !lines.read(log)) {
-                    if let Some(mut closed) = lines.take() {
-                        closed.flush(log);
-                    }
-                }
+            if lines.is_some()
+                && ready.next() == Some(true)
+                && lines.as_mut().is_some_and(|lines| !lines.read(log))
+                && let Some(mut closed) = lines.take()
+            {
+                closed.flush(log);
             }
         }
     }

@@ -49,12 +49,13 @@ impl State {
 
     /// Whether an endpoint may go from this state to `next`.
     pub fn may_become(self, next: Self) -> bool {
-        match (self, next) {
-            (Self::Joining | Self::Suspect, Self::Ready) | (Self::Ready, Self::Suspect) => true,
-            (Self::Joining | Self::Ready | Self::Suspect, Self::Draining) => true,
-            (Self::Draining, Self::Gone) => true,
-            _ => false,
-        }
+        matches!(
+            (self, next),
+            (Self::Joining | Self::Suspect, Self::Ready)
+                | (Self::Ready, Self::Suspect)
+                | (Self::Joining | Self::Ready | Self::Suspect, Self::Draining)
+                | (Self::Draining, Self::Gone)
+        )
     }
 }
 

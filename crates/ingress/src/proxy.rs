@@ -86,10 +86,10 @@ pub(crate) struct Relay {
 impl Relay {
     /// The whole answer was read: the connection may be used again.
     fn is_over(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            if self.in_flight.endpoint().state() < State::Draining {
-                self.pool.put(self.address, connection);
-            }
+        if let Some(connection) = self.connection.take()
+            && self.in_flight.endpoint().state() < State::Draining
+        {
+            self.pool.put(self.address, connection);
         }
     }
 }

@@ -98,7 +98,12 @@ impl Context<'_> {
                 match self.client.create_service(spec).await {
                     // It was created before the engine's answer was lost.
                     Err(error) if error.is_passing() || error.is_conflict() => continue,
-                    outcome => return Ok(drop(outcome?)),
+                    outcome => {
+                        return {
+                            let _: () = drop(outcome?);
+                            Ok(())
+                        };
+                    }
                 }
             };
             if current.get("Spec") == Some(spec) {
@@ -108,7 +113,12 @@ impl Context<'_> {
             let index = current["Version"]["Index"].as_u64().unwrap_or(0);
             match self.client.update_service(&id, index, spec).await {
                 Err(error) if error.is_passing() || error.is_out_of_sequence() => continue,
-                outcome => return Ok(drop(outcome?)),
+                outcome => {
+                    return {
+                        let _: () = drop(outcome?);
+                        Ok(())
+                    };
+                }
             }
         }
         Err(Error::new("update-contended", format!("{name} is changed by others all the time"))

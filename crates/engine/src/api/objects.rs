@@ -21,10 +21,10 @@ pub(super) fn kind(plural: &str) -> &'static str {
 /// As the API shows it: a secret's data never.
 fn shown(kind: &str, object: &Value) -> Value {
     let mut object = object.clone();
-    if kind == "secret" {
-        if let Some(spec) = object.get_mut("Spec").and_then(Value::as_object_mut) {
-            spec.remove("Data");
-        }
+    if kind == "secret"
+        && let Some(spec) = object.get_mut("Spec").and_then(Value::as_object_mut)
+    {
+        spec.remove("Data");
     }
     object
 }

@@ -72,10 +72,10 @@ impl Probe {
 
     /// Programs are looked up as the task's own.
     pub(super) fn resolve(&mut self, lookup: impl Fn(&str) -> String) {
-        if let Test::Command(argv) = &mut self.test {
-            if let Some(first) = argv.first_mut() {
-                *first = lookup(first);
-            }
+        if let Test::Command(argv) = &mut self.test
+            && let Some(first) = argv.first_mut()
+        {
+            *first = lookup(first);
         }
     }
 

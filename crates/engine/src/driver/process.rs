@@ -119,10 +119,10 @@ impl ProcessDriver {
             self.runtime.spawn(actor);
             actors.insert(task.clone(), sender);
         }
-        if let Some(actor) = actors.get(task) {
-            if actor.try_send(command).is_err() {
-                tracing::warn!(%task, "the task's queue is full; a command was dropped");
-            }
+        if let Some(actor) = actors.get(task)
+            && actor.try_send(command).is_err()
+        {
+            tracing::warn!(%task, "the task's queue is full; a command was dropped");
         }
     }
 
