@@ -138,7 +138,9 @@ impl<'a> Machine<'a> {
             && !task.observed.is_end()
             && let Some(task) = self.task_mut(id)
         {
-            task.observed = Observed::Shutdown;
+            // Given up on before it was started (the progress deadline) is a failure, told as such.
+            let is_given_up = task.error.is_some();
+            task.observed = if is_given_up { Observed::Failed } else { Observed::Shutdown };
             task.observed_at = now;
         }
         let Some(task) = self.task(id) else { return };
@@ -186,8 +188,8 @@ impl<'a> Machine<'a> {
             Observation::Starting => self.advance_to(id, Observed::Starting),
             Observation::Running { address } => self.runs(id, address),
             Observation::Unhealthy { error } => self.unhealthy(id, error),
-            Observation::Exited { exit_code, error } => self.ended(id, exit_code, error),
-            Observation::Rejected { error } => self.ended(id, None, Some(error)),
+            Observation::Exited { exit_code, error } => self.exited(id, exit_code, error),
+            Observation::Rejected { error } => self.rejected(id, error),
         }
         self.settle(id);
     }
@@ -213,13 +215,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Every way to end. `Docker's` words for the error (`swarmkit/agent/exec/controller.go`).
-    fn ended(&mut self, id: &TaskId, exit_code: Option<i32>, error: Option<String>) {
+    /// The process ended, in Docker's words (`swarmkit/agent/exec/controller.go`).
+    fn exited(&mut self, id: &TaskId, exit_code: Option<i32>, error: Option<String>) {
         let now = self.now;
         let Some(task) = self.task_mut(id) else { return };
         task.observed_at = now;
         task.exit_code = exit_code;
-        let is_rejected = task.observed < Observed::Starting && exit_code.is_none();
         if task.is_unhealthy {
             task.observed = Observed::Failed;
             let text = match exit_code.unwrap_or(0) {
@@ -232,10 +233,23 @@ impl<'a> Machine<'a> {
         } else if error.is_none() && exit_code.unwrap_or(0) == 0 {
             task.observed = Observed::Complete;
         } else {
-            task.observed = if is_rejected { Observed::Rejected } else { Observed::Failed };
+            task.observed = Observed::Failed;
             let code = exit_code.unwrap_or(-1);
             task.error = error.or_else(|| Some(format!("task: non-zero exit ({code})")));
         }
+    }
+
+    /// It could not be prepared: there never was a process.
+    fn rejected(&mut self, id: &TaskId, error: String) {
+        let now = self.now;
+        let Some(task) = self.task_mut(id) else { return };
+        task.observed_at = now;
+        if task.desired >= Desired::Shutdown && !task.is_unhealthy {
+            task.observed = Observed::Shutdown;
+            return;
+        }
+        task.observed = Observed::Rejected;
+        task.error.get_or_insert(error);
     }
 
     fn published(&mut self, id: &TaskId) {

@@ -8,7 +8,7 @@ use crate::{
     spec::{Mode, ServiceSpec, TaskSpec},
     task::{Desired, Observed, ServiceId, SlotKey, Task, TaskId, Traffic},
     time::Time,
-    world::{RolloutState, Service},
+    world::{Revision, RolloutState, Service},
 };
 
 impl Machine<'_> {
@@ -29,6 +29,7 @@ impl Machine<'_> {
             is_removed: false,
             progress: Progress::default(),
             restarts: Default::default(),
+            holds: Default::default(),
             parked: Default::default(),
         };
         self.world.services.insert(id.clone(), service);
@@ -45,26 +46,16 @@ impl Machine<'_> {
         let is_dirty = service.spec.task.definition != spec.task.definition;
         let old = (service.spec_version, std::mem::replace(&mut service.spec, spec));
         service.updated_at = now;
+        let was_good = service.last_good.as_ref().is_none_or(|(good, _)| *good == old.0);
         if !is_dirty {
-            // A scale or new settings: a rollout goes on as it is, a paused one stays paused.
-            let current = (service.spec_version, service.spec.clone());
-            if service.last_good.as_ref().is_some_and(|(good, _)| *good == current.0) {
-                service.last_good = Some(current);
-            } else if let Some((_, good)) = &mut service.last_good {
-                good.mode = service.spec.mode;
-            }
-            service.previous = Some(old);
-            // What a rollout that is over came to says nothing of this change.
-            if !service.is_rolling() && !service.is_paused() {
-                service.rollout = None;
-            }
+            change_settings(service, old, was_good);
             self.reconcile(id);
             self.rollouts.insert(id.clone());
             return;
         }
         service.spec_version = version;
         service.last_good.get_or_insert_with(|| old.clone());
-        service.previous = Some(old);
+        service.previous = if was_good { Some(old) } else { service.last_good.clone() };
         service.rollout = None;
         self.begin_rollout(id, RolloutState::Updating, "update in progress");
     }
@@ -74,6 +65,7 @@ impl Machine<'_> {
         service.is_removed = true;
         service.rollout = None;
         service.progress = Progress::default();
+        service.holds.clear();
         let tasks: Vec<TaskId> = self.world.tasks_of(id).map(|task| task.id.clone()).collect();
         if tasks.is_empty() {
             self.drop_service(id);
@@ -153,6 +145,7 @@ impl Machine<'_> {
         if let Some(service) = self.service_mut(id) {
             service.parked.remove(slot);
             service.restarts.remove(slot);
+            service.holds.remove(slot);
             service.progress.abandon(slot);
         }
         for task in self.in_slot(id, slot, |_| true) {
@@ -166,7 +159,7 @@ impl Machine<'_> {
 
     /// A new task in a slot that a scale or a creation asked for. While a rollout is paused, new
     /// slots get the last good spec, never the one that failed.
-    fn create_in(&mut self, id: &ServiceId, slot: SlotKey) {
+    pub(crate) fn create_in(&mut self, id: &ServiceId, slot: SlotKey) {
         let Some(service) = self.service(id) else { return };
         let (version, spec) = match (&service.last_good, service.is_paused()) {
             (Some((version, good)), true) => (*version, good.task.clone()),
@@ -246,5 +239,24 @@ impl Machine<'_> {
 
     pub(crate) fn later(&self, by: std::time::Duration) -> Time {
         self.now + by
+    }
+}
+
+/// A scale or new settings: a rollout goes on as it is, a paused one stays paused, and the way back
+/// to what worked is kept, with the new number of replicas.
+fn change_settings(service: &mut Service, old: Revision, was_good: bool) {
+    // What a rollout that is over came to says nothing of this change.
+    if !service.is_rolling() && !service.is_paused() {
+        service.rollout = None;
+    }
+    if was_good {
+        if service.last_good.is_some() {
+            service.last_good = Some((service.spec_version, service.spec.clone()));
+        }
+        service.previous = Some(old);
+        return;
+    }
+    for (_, spec) in service.last_good.iter_mut().chain(&mut service.previous) {
+        spec.mode = service.spec.mode;
     }
 }

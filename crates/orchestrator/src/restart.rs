@@ -28,6 +28,7 @@ impl Machine<'_> {
             _ => task.spec.restart.condition == RestartCondition::Any,
         };
         self.want(id, Desired::Shutdown);
+        self.give_up_replaced(id);
         if is_failure {
             self.failed_in_rollout(&service, id);
         }
@@ -38,17 +39,15 @@ impl Machine<'_> {
     /// Probes failed. Where the order is start-first, a task that served goes on until its
     /// replacement serves; any other is stopped now.
     pub(crate) fn unhealthy(&mut self, id: &TaskId, error: String) {
-        let Some(task) = self.task(id) else { return };
+        let Some(task) = self.task(id).filter(|task| task.is_live() && !task.is_unhealthy) else {
+            return;
+        };
         let was_serving = task.is_serving();
         let (service, slot) = (task.service.clone(), task.slot.clone());
         let order = self.service(&service).map(|service| service.spec.update.order);
-        let is_new_in_rollout = self
-            .service(&service)
-            .is_some_and(|service| service.progress.is_watched(id) || service.is_paused());
+        let is_new_in_rollout =
+            self.service(&service).is_some_and(|service| service.progress.is_watched(id));
         if let Some(task) = self.task_mut(id) {
-            if task.is_unhealthy {
-                return;
-            }
             task.is_unhealthy = true;
             task.detail = Some(error);
         }
@@ -63,6 +62,16 @@ impl Machine<'_> {
         }
     }
 
+    /// The replacement of an unhealthy task failed: the unhealthy one is not kept any longer.
+    fn give_up_replaced(&mut self, replacement: &TaskId) {
+        let replaced = self.task(replacement).and_then(|task| task.restart_of.clone());
+        if let Some(replaced) = replaced
+            && self.task(&replaced).is_some_and(|task| task.is_unhealthy)
+        {
+            self.want(&replaced, Desired::Shutdown);
+        }
+    }
+
     /// Replaces a task under the policy; false when there will be no replacement.
     pub(crate) fn restart(&mut self, id: &ServiceId, slot: &SlotKey, dead: &TaskId) -> bool {
         let Some(service) = self.service(id) else { return false };
@@ -70,10 +79,15 @@ impl Machine<'_> {
         if service.is_removed || task.desired == Desired::Remove {
             return false;
         }
-        if !self.may_replace(service, slot, task) {
+        let refusal = if self.may_replace(service, slot, task) {
+            self.attempt(service, slot, task).err()
+        } else if self.is_left_empty(service, slot, dead) {
+            let why = "not restarted, its revision failed in the rollout";
+            Some(format!("{slot}: {why}, {}", last_error(task)))
+        } else {
             return false;
-        }
-        if let Err(reason) = self.attempt(service, slot, task) {
+        };
+        if let Some(reason) = refusal {
             if let Some(service) = self.service_mut(id) {
                 service.parked.insert(slot.clone(), reason);
             }
@@ -97,11 +111,16 @@ impl Machine<'_> {
         if let Some(service) = self.service_mut(id) {
             let times = service.restarts.entry(slot.clone()).or_default();
             times.push(now);
-            let keep = usize::try_from(policy.max_attempts).unwrap_or(usize::MAX).clamp(1, 100);
+            let keep = usize::try_from(limit(&policy)).unwrap_or(usize::MAX).max(1);
             let excess = times.len().saturating_sub(keep);
             times.drain(..excess);
         }
         true
+    }
+
+    fn is_left_empty(&self, service: &Service, slot: &SlotKey, dead: &TaskId) -> bool {
+        let is_other = |task: &Task| task.id != *dead && task.is_live();
+        !service.progress.will_fill(slot) && !self.world.tasks_in(&service.id, slot).any(is_other)
     }
 
     /// Whether the slot wants a replacement at all, policy aside.
@@ -139,9 +158,13 @@ impl Machine<'_> {
         let policy = dead.spec.restart;
         let is_success = dead.observed == Observed::Complete;
         match policy.condition {
-            RestartCondition::None => return Err("restart condition is none".to_owned()),
+            RestartCondition::None => {
+                let why = "not restarted, its restart condition is none";
+                return Err(format!("{slot}: {why}, {}", last_error(dead)));
+            }
             RestartCondition::OnFailure if is_success => {
-                return Err("ended with exit code 0; restart condition is on-failure".to_owned());
+                let why = "ended with exit code 0, its restart condition is on-failure";
+                return Err(format!("{slot}: {why}"));
             }
             RestartCondition::OnFailure | RestartCondition::Any => {}
         }
@@ -159,14 +182,25 @@ impl Machine<'_> {
         };
         let recent =
             service.restarts.get(slot).into_iter().flatten().filter(|at| **at >= since).count();
-        if u64::try_from(recent).unwrap_or(u64::MAX) < policy.max_attempts {
+        if u64::try_from(recent).unwrap_or(u64::MAX) < limit(&policy) {
             return Ok(());
         }
+        let times = if recent == 1 { "restart" } else { "restarts" };
         let within = match policy.window.as_secs() {
             0 => String::new(),
+            seconds if seconds % 60 == 0 => format!(" within {}m", seconds / 60),
             seconds => format!(" within {seconds}s"),
         };
-        let last = dead.error.as_deref().or(dead.detail.as_deref()).unwrap_or("exit code 0");
-        Err(format!("stopped after {recent} restarts{within}; last error: {last}"))
+        Err(format!("{slot} stopped: {recent} {times}{within}, {}", last_error(dead)))
     }
+}
+
+/// How many restarts are counted at most; each is remembered with its time.
+fn limit(policy: &RestartPolicy) -> u64 {
+    policy.max_attempts.min(1000)
+}
+
+fn last_error(task: &Task) -> String {
+    let error = task.error.as_deref().or(task.detail.as_deref()).unwrap_or("exit code 0");
+    format!("last error: {error}")
 }

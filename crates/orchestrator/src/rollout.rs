@@ -1,34 +1,40 @@
 //! Moving the slots of a service to a revision, forward or back, a few at a time.
 //!
 //! ```text
-//! one slot:   Coming ──▶ Holding ──▶ Pausing ──▶ done        start-first
-//!             Coming ───────────────▶ Pausing ──▶ done       stop-first
+//! one slot:   Coming ──▶ Holding ──▶ Pausing ──▶ done                   start-first
+//!             Coming ──▶ Stopping ──▶ Coming ──▶ Pausing ──▶ done      stop-first
 //!
-//! Coming   the new task is made; stop-first: once it is prepared the old one is stopped, and only
-//!          when that has ended is the new one started
-//! Holding  the new task serves; the old one is kept until the monitor time has passed
-//! Pausing  the update's delay, before the next slot is taken
+//! Coming    the new task is made: prepared, then started, within the progress deadline
+//! Stopping  the new task is prepared, the old one stops; its own grace period bounds that
+//! Holding   the new task serves; the old one is kept until the monitor time has passed
+//! Pausing   the update's delay, before the next slot is taken
 //! ```
 //!
 //! A new task that fails before it serves, or within the monitor time after, counts against
 //! `max_failure_ratio`; beyond it the rollout pauses or goes back to the last good revision.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod slot;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::Machine,
-    spec::{FailureAction, UpdateConfig, UpdateOrder},
-    task::{Desired, Observed, ServiceId, SlotKey, Task, TaskId},
+    spec::{FailureAction, UpdateConfig},
+    task::{Desired, ServiceId, SlotKey, Task, TaskId},
     time::Time,
-    world::{Revision, RolloutState, RolloutStatus, TimerKey, pairs},
+    world::{Revision, RolloutState, RolloutStatus, Service, TimerKey, pairs},
 };
 
 /// Where one slot stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Step {
     Coming { new: TaskId, deadline: Time },
+    Stopping { new: TaskId },
     Holding { new: TaskId, since: Time, until: Time },
     Pausing { until: Time },
 }
@@ -52,6 +58,12 @@ impl Progress {
     /// The rollout will make, or has just made, a task for this slot.
     pub(crate) fn owns(&self, slot: &SlotKey) -> bool {
         self.todo.contains(slot) || self.active.contains_key(slot)
+    }
+
+    /// The rollout has a task for this slot, or will make one.
+    pub(crate) fn will_fill(&self, slot: &SlotKey) -> bool {
+        let is_past = |step: &Step| matches!(step, Step::Pausing { .. });
+        self.todo.contains(slot) || self.active.get(slot).is_some_and(|step| !is_past(step))
     }
 
     pub(crate) fn abandon(&mut self, slot: &SlotKey) {
@@ -80,6 +92,31 @@ impl Progress {
         }
     }
 
+    /// More failed than the settings tolerate (a strict comparison, as Docker's).
+    #[expect(clippy::cast_precision_loss, reason = "Docker computes this ratio as float32")]
+    fn is_failing(&self, settings: &UpdateConfig) -> bool {
+        self.failures as f32 / self.total.max(1) as f32 > settings.max_failure_ratio
+    }
+
+    /// Slots whose step ends at a time.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = &SlotKey> {
+        let is_timed = |step: &&Step| !matches!(step, Step::Stopping { .. });
+        self.active.iter().filter(move |(_, step)| is_timed(step)).map(|(slot, _)| slot)
+    }
+
+    /// What of the progress contradicts itself, in words.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = String> {
+        let ends: BTreeSet<(Time, TaskId)> = self
+            .watched
+            .iter()
+            .filter_map(|(task, end)| end.map(|end| (end, task.clone())))
+            .collect();
+        let watch = (ends != self.watch_ends).then_some("the watched tasks and their ends differ");
+        let both = self.active.keys().any(|slot| self.todo.contains(slot));
+        let both = both.then_some("a slot is under way and still to do");
+        watch.into_iter().chain(both).map(str::to_owned)
+    }
+
     fn is_done(&self) -> bool {
         self.todo.is_empty() && self.active.is_empty() && self.watched.is_empty()
     }
@@ -90,8 +127,8 @@ impl Machine<'_> {
     pub(crate) fn begin_rollout(&mut self, id: &ServiceId, state: RolloutState, message: &str) {
         let now = self.now;
         if let Some(service) = self.service_mut(id) {
-            service.parked.clear();
             service.restarts.clear();
+            service.holds.clear();
             service.progress = Progress::default();
         }
         let dirty: BTreeSet<SlotKey> =
@@ -109,7 +146,12 @@ impl Machine<'_> {
                 service.rollout =
                     Some(RolloutStatus { state, started_at, completed_at: None, message });
             }
+            service.parked.retain(|slot, _| dirty.contains(slot));
             service.progress.todo = dirty;
+            if service.rollout.is_none() {
+                // No slot had to change: there is nothing that could still fail.
+                note_good(service);
+            }
         }
         self.reconcile(id);
         self.rollouts.insert(id.clone());
@@ -151,169 +193,18 @@ impl Machine<'_> {
 
     /// The settings of the rollout that is under way.
     fn settings(&self, id: &ServiceId) -> UpdateConfig {
-        self.service(id).map_or_else(UpdateConfig::default, |service| {
-            match service.rollout.as_ref().map(|status| status.state) {
-                Some(RolloutState::RollbackStarted | RolloutState::RollbackPaused) => {
-                    service.spec.rollback
-                }
-                _ => service.spec.update,
+        let Some(service) = self.service(id) else { return UpdateConfig::default() };
+        let mut settings = match service.rollout.as_ref().map(|status| status.state) {
+            Some(RolloutState::RollbackStarted | RolloutState::RollbackPaused) => {
+                service.spec.rollback
             }
-        })
-    }
-
-    /// Brings one slot as far as it goes now.
-    pub(crate) fn advance_slot(&mut self, id: &ServiceId, slot: &SlotKey) {
-        for task in self.in_slot(id, slot, |t| t.observed.is_end() && t.desired < Desired::Shutdown)
-        {
-            self.ended_unasked(&task);
-        }
-        let step = self.service(id).and_then(|s| s.progress.active.get(slot).cloned());
-        match step {
-            Some(Step::Coming { new, deadline }) => self.advance_coming(id, slot, &new, deadline),
-            Some(Step::Holding { new, since, until }) if self.now >= until => {
-                self.release_old(id, slot, &new, since);
-            }
-            Some(Step::Pausing { until }) if self.now >= until => {
-                if let Some(service) = self.service_mut(id) {
-                    service.progress.active.remove(slot);
-                }
-                self.rollouts.insert(id.clone());
-            }
-            Some(Step::Holding { .. }) => {}
-            Some(Step::Pausing { .. }) | None => self.settle_slot(id, slot),
-        }
-        self.start_replacement(id, slot);
-        self.set_slot_timer(id, slot);
-    }
-
-    /// Outside a rollout: once the newest task serves, older ones of the slot may go.
-    fn settle_slot(&mut self, id: &ServiceId, slot: &SlotKey) {
-        let Some(service) = self.service(id) else { return };
-        // While paused, or before the rollout came here, two revisions may share a slot; only what
-        // is unhealthy goes.
-        let keeps_healthy = service.is_paused() || service.progress.todo.contains(slot);
-        let live = self.in_slot(id, slot, Task::is_live);
-        let Some((newest, older)) = live.split_last() else { return };
-        if self.task(newest).is_some_and(Task::is_serving) {
-            for task in older {
-                if !keeps_healthy || self.task(task).is_some_and(|task| task.is_unhealthy) {
-                    self.want(task, Desired::Shutdown);
-                }
-            }
-        }
-    }
-
-    /// A restart's replacement starts when its delay is over and the task it replaces has ended,
-    /// or serves on until then.
-    fn start_replacement(&mut self, id: &ServiceId, slot: &SlotKey) {
-        let now = self.now;
-        let waiting = self.in_slot(id, slot, |task| {
-            task.is_live()
-                && task.desired == Desired::Ready
-                && task.start_after.is_some_and(|at| at <= now)
-        });
-        for task in waiting {
-            let is_blocked = self
-                .world
-                .tasks_in(id, slot)
-                .any(|t| t.id != task && !t.observed.is_end() && t.desired >= Desired::Shutdown);
-            if !is_blocked {
-                self.want(&task, Desired::Running);
-            }
-        }
-    }
-
-    fn advance_coming(&mut self, id: &ServiceId, slot: &SlotKey, new: &TaskId, deadline: Time) {
-        let settings = self.settings(id);
-        let Some(task) = self.task(new).filter(|task| task.desired <= Desired::Running) else {
-            return self.step_over(&id.clone(), slot, new);
+            _ => service.spec.update,
         };
-        if task.is_serving() {
-            return self.serves(id, slot, new, &settings);
+        // On the wire 0 is the default of 5 s, so an explicit zero arrives as one nanosecond.
+        if settings.monitor <= Duration::from_nanos(1) {
+            settings.monitor = Duration::ZERO;
         }
-        if self.now >= deadline {
-            return self.stuck(id, slot, new, &settings);
-        }
-        if settings.order == UpdateOrder::StartFirst || task.desired == Desired::Running {
-            return self.want(new, Desired::Running);
-        }
-        if task.observed < Observed::Ready {
-            return;
-        }
-        let others = self.in_slot(id, slot, |t| t.id != *new && !t.observed.is_end());
-        let next = self.later(settings.progress_deadline);
-        if let Some(service) = self.service_mut(id) {
-            let step = Step::Coming { new: new.clone(), deadline: next };
-            service.progress.active.insert(slot.clone(), step);
-        }
-        if others.is_empty() {
-            self.want(new, Desired::Running);
-        }
-        for task in others {
-            self.want(&task, Desired::Shutdown);
-        }
-    }
-
-    /// The new task takes requests.
-    fn serves(&mut self, id: &ServiceId, slot: &SlotKey, new: &TaskId, settings: &UpdateConfig) {
-        let now = self.now;
-        let until = self.later(settings.monitor);
-        let has_older = !self.in_slot(id, slot, |t| t.is_live() && t.id != *new).is_empty();
-        let Some(service) = self.service_mut(id) else { return };
-        service.progress.watch_until(new, until);
-        let step = if has_older {
-            Step::Holding { new: new.clone(), since: now, until }
-        } else {
-            Step::Pausing { until: now + settings.delay }
-        };
-        service.progress.active.insert(slot.clone(), step);
-        self.pending.insert((id.clone(), slot.clone()));
-        self.rollouts.insert(id.clone());
-    }
-
-    /// The new task proved itself: the old ones go, and the delay runs from when it first served.
-    fn release_old(&mut self, id: &ServiceId, slot: &SlotKey, new: &TaskId, since: Time) {
-        let delay = self.settings(id).delay;
-        if let Some(service) = self.service_mut(id) {
-            service.progress.unwatch(new);
-            service.progress.active.insert(slot.clone(), Step::Pausing { until: since + delay });
-        }
-        for task in self.in_slot(id, slot, |t| t.is_live() && t.id != *new) {
-            self.want(&task, Desired::Shutdown);
-        }
-        self.pending.insert((id.clone(), slot.clone()));
-    }
-
-    /// The new task did not become ready in time.
-    fn stuck(&mut self, id: &ServiceId, slot: &SlotKey, new: &TaskId, settings: &UpdateConfig) {
-        let within = settings.progress_deadline.as_secs_f64();
-        if let Some(task) = self.task_mut(new) {
-            task.is_unhealthy = true;
-            task.error = Some(format!("task: not ready within {within}s (progress deadline)"));
-        }
-        self.want(new, Desired::Shutdown);
-        self.failed_in_rollout(id, new);
-        self.step_over(id, slot, new);
-        self.restart(id, slot, new);
-    }
-
-    /// The slot's new task is gone: the worker waits the delay and takes the next slot.
-    pub(crate) fn step_over(&mut self, id: &ServiceId, slot: &SlotKey, dead: &TaskId) {
-        let until = self.later(self.settings(id).delay);
-        let Some(service) = self.service(id) else { return };
-        let is_its = match service.progress.active.get(slot) {
-            Some(Step::Coming { new, .. } | Step::Holding { new, .. }) => new == dead,
-            _ => false,
-        };
-        if !is_its {
-            return;
-        }
-        if let Some(service) = self.service_mut(id) {
-            service.progress.unwatch(dead);
-            service.progress.active.insert(slot.clone(), Step::Pausing { until });
-        }
-        self.pending.insert((id.clone(), slot.clone()));
-        self.rollouts.insert(id.clone());
+        settings
     }
 
     /// Counts a failure of a task that this rollout made, and acts when there are too many.
@@ -327,9 +218,7 @@ impl Machine<'_> {
             return;
         }
         service.progress.failures += 1;
-        #[expect(clippy::cast_precision_loss, reason = "Docker computes this ratio as float32")]
-        let ratio = service.progress.failures as f32 / service.progress.total.max(1) as f32;
-        if ratio <= settings.max_failure_ratio {
+        if !service.progress.is_failing(&settings) {
             return;
         }
         let is_back =
@@ -349,7 +238,7 @@ impl Machine<'_> {
     /// No further slot is taken; what is under way ends.
     fn pause(&mut self, id: &ServiceId, is_back: bool, task: &TaskId) {
         let Some(service) = self.service_mut(id) else { return };
-        service.progress.todo.clear();
+        let untouched = std::mem::take(&mut service.progress.todo);
         if let Some(status) = &mut service.rollout {
             let (state, what) = if is_back {
                 (RolloutState::RollbackPaused, "rollback")
@@ -359,6 +248,26 @@ impl Machine<'_> {
             status.state = state;
             status.message =
                 format!("{what} paused due to failure or early termination of task {task}");
+        }
+        for slot in untouched {
+            self.fill_untouched(id, &slot);
+        }
+    }
+
+    /// A slot that was empty before the paused rollout came to it gets the last good revision.
+    fn fill_untouched(&mut self, id: &ServiceId, slot: &SlotKey) {
+        let Some(service) = self.service(id) else { return };
+        if service.parked.contains_key(slot) || self.world.tasks_in(id, slot).any(Task::is_live) {
+            return;
+        }
+        let now_in_force = &service.spec.task.definition;
+        let is_other = |(_, good): &Revision| good.task.definition != *now_in_force;
+        if service.last_good.as_ref().is_some_and(is_other) {
+            return self.create_in(id, slot.clone());
+        }
+        if let Some(service) = self.service_mut(id) {
+            let why = format!("{slot}: not filled while the rollout is paused");
+            service.parked.insert(slot.clone(), why);
         }
     }
 
@@ -392,48 +301,14 @@ impl Machine<'_> {
         self.set_rollout_timer(id);
     }
 
-    /// Begins with one slot: an up-to-date task that is there already is used.
-    fn take(&mut self, id: &ServiceId, slot: &SlotKey, settings: &UpdateConfig) {
-        let Some(service) = self.service(id) else { return };
-        let (version, spec) = (service.spec_version, service.spec.task.clone());
-        let live = self.in_slot(id, slot, Task::is_live);
-        let has_current = |id: &TaskId| {
-            self.task(id).is_some_and(|t| t.spec.definition == spec.definition && !t.is_unhealthy)
-        };
-        let current = live.iter().rev().find(|id| has_current(id)).cloned();
-        let is_serving =
-            current.as_ref().and_then(|id| self.task(id)).is_some_and(Task::is_serving);
-        if let (Some(current), true) = (&current, is_serving) {
-            for task in live.iter().filter(|task| *task != current) {
-                self.want(task, Desired::Shutdown);
-            }
-            self.rollouts.insert(id.clone());
-            return;
-        }
-        // Of what earlier rollouts left here, one serving task is kept; the rest is not waited for.
-        let outdated = live.iter().filter(|task| Some(*task) != current.as_ref());
-        let (serving, idle): (Vec<_>, Vec<_>) =
-            outdated.cloned().partition(|id| self.task(id).is_some_and(Task::is_serving));
-        let surplus = if serving.is_empty() { idle.into_iter().skip(1).collect() } else { idle };
-        for task in surplus.iter().chain(serving.iter().skip(1)) {
-            self.want(task, Desired::Shutdown);
-        }
-        let new = current.unwrap_or_else(|| {
-            let waits = settings.order == UpdateOrder::StopFirst && !live.is_empty();
-            let desired = if waits { Desired::Ready } else { Desired::Running };
-            self.create_task(id, slot.clone(), version, spec, desired)
-        });
-        let deadline = self.later(settings.progress_deadline);
-        if let Some(service) = self.service_mut(id) {
-            service.progress.watched.insert(new.clone(), None);
-            service.progress.active.insert(slot.clone(), Step::Coming { new, deadline });
-        }
-        self.pending.insert((id.clone(), slot.clone()));
-    }
-
     fn complete(&mut self, id: &ServiceId) {
         let now = self.now;
+        let settings = self.settings(id);
         let Some(service) = self.service_mut(id) else { return };
+        // With the action `continue` a rollout ends even when everything failed.
+        if !service.progress.is_failing(&settings) {
+            note_good(service);
+        }
         service.progress = Progress::default();
         let Some(status) = &mut service.rollout else { return };
         status.completed_at = Some(now);
@@ -444,11 +319,6 @@ impl Machine<'_> {
             status.state = RolloutState::Completed;
             status.message = "update completed".to_owned();
         }
-        let good = (service.spec_version, service.spec.clone());
-        if service.last_good.as_ref().is_none_or(|(version, _)| *version != good.0) {
-            service.good_before = service.last_good.take();
-        }
-        service.last_good = Some(good);
         self.settle_all(id);
     }
 
@@ -462,26 +332,18 @@ impl Machine<'_> {
         }
     }
 
-    pub(crate) fn set_slot_timer(&mut self, id: &ServiceId, slot: &SlotKey) {
-        let step =
-            self.service(id).and_then(|s| s.progress.active.get(slot)).map(|step| match step {
-                Step::Coming { deadline, .. } => *deadline,
-                Step::Holding { until, .. } | Step::Pausing { until } => *until,
-            });
-        let now = self.now;
-        let start = self
-            .world
-            .tasks_in(id, slot)
-            .filter(|task| task.is_live() && task.desired == Desired::Ready)
-            .filter_map(|task| task.start_after)
-            .filter(|at| *at > now)
-            .min();
-        let at = step.into_iter().chain(start).min();
-        self.world.set_timer(id, TimerKey::Slot(slot.clone()), at);
-    }
-
     pub(crate) fn set_rollout_timer(&mut self, id: &ServiceId) {
         let at = self.service(id).and_then(|s| s.progress.watch_ends.first()).map(|(at, _)| *at);
         self.world.set_timer(id, TimerKey::Rollout, at);
     }
+}
+
+/// The spec in force proved itself. The same tasks under other settings are the same revision.
+fn note_good(service: &mut Service) {
+    let good = (service.spec_version, service.spec.clone());
+    let is_other = |(_, spec): &Revision| spec.task.definition != service.spec.task.definition;
+    if service.last_good.as_ref().is_some_and(is_other) {
+        service.good_before = service.last_good.take();
+    }
+    service.last_good = Some(good);
 }

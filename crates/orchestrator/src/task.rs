@@ -41,6 +41,15 @@ pub enum SlotKey {
     Node(String),
 }
 
+impl fmt::Display for SlotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replica(number) => write!(f, "slot {number}"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
+}
+
 /// What is wanted of a task. Only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Desired {

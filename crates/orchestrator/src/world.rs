@@ -69,6 +69,9 @@ pub struct Service {
     /// When the tasks of a slot were restarted, oldest first.
     #[serde(with = "pairs")]
     pub(crate) restarts: BTreeMap<SlotKey, Vec<Time>>,
+    /// Slots where a new task proves itself beside the old one outside a rollout, and until when.
+    #[serde(default, with = "pairs")]
+    pub(crate) holds: BTreeMap<SlotKey, (TaskId, Time)>,
     /// Slots that stay as they are, and why.
     #[serde(with = "pairs")]
     pub(crate) parked: BTreeMap<SlotKey, String>,

@@ -16,6 +16,8 @@ use operator::Operator;
 /// How long the operator works, and how long everything may take to come to rest after.
 const WORK_SECONDS: u64 = 300;
 const REST_SECONDS: u64 = 3600;
+/// An engine that was started again reports every task first; it does not crash during that.
+const LIFE_AT_LEAST: std::time::Duration = std::time::Duration::from_millis(100);
 /// More steps than any history needs: beyond it something goes round in circles.
 const STEP_LIMIT: usize = 60_000;
 
@@ -45,6 +47,7 @@ struct Play {
     operator: Operator,
     judge: Judge,
     crash_percent: u64,
+    last_crash: Option<Time>,
     is_traced: bool,
     outcome: Outcome,
 }
@@ -62,6 +65,7 @@ impl Play {
             operator: Operator::new(&mut chance),
             judge: Judge::default(),
             crash_percent,
+            last_crash: None,
             is_traced,
             chance,
             outcome: Outcome { seed, steps: 0, crashes: 0, broken: Vec::new(), trace: Vec::new() },
@@ -114,7 +118,9 @@ impl Play {
         let _ = self.world.take_changes();
         self.driver.learn(&self.world);
         self.outcome.broken.extend(check(&self.world));
-        if self.chance.happens(self.crash_percent) {
+        let may_crash = self.last_crash.is_none_or(|at| self.now.since(at) > LIFE_AT_LEAST);
+        if may_crash && self.chance.happens(self.crash_percent) {
+            self.last_crash = Some(self.now);
             self.crash();
         } else {
             self.act(actions);
