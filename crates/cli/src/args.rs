@@ -12,6 +12,8 @@ pub enum Invoked {
     AsScript,
 }
 
+const GLOBAL: &str = "Options of every command";
+
 /// Release a containerised app with zero failed requests, and prove it
 #[derive(Debug, Parser)]
 #[command(
@@ -21,9 +23,9 @@ pub enum Invoked {
     max_term_width = 100,
     before_long_help = "Example:\n  keel daemon --background\n  keel deploy -c docker-stack.yml \
                         ala\n  keel rollback",
-    after_help = "Exit codes: 0 done, 1 failed, nothing changed, 2 usage, 3 failed and rolled \
-                  back, 4 another deploy runs,\n5 verification failed, 6 refused by a safety \
-                  check, 124 deadline, 130 interrupted"
+    after_help = "Exit codes:\n  0 done  1 failed, nothing changed  2 usage  3 failed and rolled \
+                  back  4 another deploy runs\n  5 verification failed  6 refused by a safety \
+                  check  124 deadline  130 interrupted"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -34,17 +36,24 @@ pub struct Cli {
 
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
-    /// Engine to talk to: unix:///path or tcp://host:port [else DOCKER_HOST, else keel's own]
-    #[arg(short = 'H', long, global = true, value_name = "HOST")]
+    /// Engine: unix:///path or tcp://host:port [else DOCKER_HOST, else keel's own]
+    #[arg(short = 'H', long, global = true, value_name = "HOST", help_heading = GLOBAL)]
     pub host: Option<String>,
     /// Folder of keel's own engine
-    #[arg(long, global = true, value_name = "DIR", env = "KEEL_STATE", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "KEEL_STATE",
+        hide_env_values = true,
+        help_heading = GLOBAL
+    )]
     pub state_dir: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Print only what a script needs
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
 }
 
@@ -91,7 +100,10 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(before_long_help = "Example:\n  keel daemon --background\n  keel daemon --stop")]
+#[command(
+    before_long_help = "Example:\n  keel daemon --background\n  keel daemon --stop",
+    after_help = "With -H the engine also listens there; without, on STATE/run/engine.sock alone."
+)]
 pub struct Daemon {
     /// Return as soon as engine and ingress are ready; log to STATE/daemon.log
     #[arg(long, conflicts_with = "stop")]
@@ -246,6 +258,7 @@ pub struct Scale {
 #[derive(Debug, Args)]
 #[command(before_long_help = "Example:\n  keel restart ala_api")]
 pub struct Restart {
+    /// Service
     pub service: String,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
@@ -269,6 +282,7 @@ pub struct Releases {
 #[derive(Debug, Args)]
 #[command(before_long_help = "Example:\n  keel rm ala")]
 pub struct Rm {
+    /// Stack
     pub stack: String,
     /// Do not ask
     #[arg(short, long)]
@@ -285,7 +299,7 @@ pub struct Images {
     pub name: Option<String>,
 }
 
-/// `swarm-deploy`, as the operations guide has it
+/// Release the stack of this folder, as the operations guide's script does
 #[derive(Debug, Parser)]
 #[command(
     name = "swarm-deploy",

@@ -11,6 +11,7 @@
 mod background;
 mod ingress;
 mod process;
+mod relay;
 mod stop;
 mod traffic;
 
@@ -44,24 +45,29 @@ const STACK_BYTES: usize = 1 << 20;
 /// `keel daemon`.
 pub fn run(globals: &args::Globals, daemon: &args::Daemon, output: Output) -> Outcome {
     let state = place::state(globals)?;
+    let host = globals.host.as_deref();
     if daemon.stop {
         return stop::run(&state, daemon, output);
     }
     if daemon.background {
-        return background::run(&state, daemon, output);
+        return background::run(&state, daemon, host, output);
     }
     if daemon.detached {
         process::detach();
     }
     log_to_stderr();
     let runtime = runtime(2)?;
-    runtime.block_on(serve(&state, daemon, output))
+    runtime.block_on(serve(&state, daemon, host, output))
 }
 
-async fn serve(state: &Path, daemon: &args::Daemon, output: Output) -> Outcome {
+async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: Output) -> Outcome {
     let mut signals = Signals::new()?;
     let keel = std::env::current_exe()
         .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))?;
+    let relay = match host {
+        Some(host) => Some(relay::listen(host, &place::engine_socket(state)).await?),
+        None => None,
+    };
     let (commands, to_ingress) = mpsc::channel(QUEUE);
     let (from_ingress, events) = mpsc::channel(QUEUE);
     let link = traffic::Link::default();
@@ -81,6 +87,9 @@ async fn serve(state: &Path, daemon: &args::Daemon, output: Output) -> Outcome {
         }
     }
     wiring.abort();
+    if let Some(relay) = relay {
+        relay.abort();
+    }
     output.note(
         "the engine ended; tasks and traffic go on. `keel daemon` takes them over again, \
          `keel daemon --stop --all` ends them",

@@ -18,6 +18,7 @@ use crate::{
 /// Runs the command that was typed.
 pub fn run(invoked: Invoked, arguments: Vec<OsString>) -> ExitCode {
     let wants_json = arguments.iter().any(|argument| argument == "--json");
+    let typed = arguments.clone();
     let parsed = match invoked {
         Invoked::AsKeel => {
             Cli::try_parse_from(std::iter::once(OsString::from("keel")).chain(arguments))
@@ -32,7 +33,9 @@ pub fn run(invoked: Invoked, arguments: Vec<OsString>) -> ExitCode {
             let output = Output { json: cli.globals.json, quiet: cli.globals.quiet };
             (dispatch(cli, output), output)
         }
-        Err(error) => (refuse(&error, invoked), Output { json: wants_json, ..Output::default() }),
+        Err(error) => {
+            (refuse(&error, invoked, &typed), Output { json: wants_json, ..Output::default() })
+        }
     };
     match outcome {
         Ok(()) | Err(Stop::NobodyListens) => ExitCode::SUCCESS,
@@ -99,7 +102,7 @@ fn short(command: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// What the parser has to say: help and version on standard output, mistakes in our own words.
-fn refuse(error: &clap::Error, invoked: Invoked) -> Outcome {
+fn refuse(error: &clap::Error, invoked: Invoked, typed: &[OsString]) -> Outcome {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
@@ -113,11 +116,25 @@ fn refuse(error: &clap::Error, invoked: Invoked) -> Outcome {
             eprint!("{text}");
             Err(Stop::Shown(Exit::Usage))
         }
-        _ => Err(mistake(error, invoked).into()),
+        ErrorKind::MissingSubcommand => {
+            eprint!("{}", Cli::command().render_help());
+            Err(Stop::Shown(Exit::Usage))
+        }
+        _ => Err(mistake(error, &command_name(invoked, typed)).into()),
     }
 }
 
-fn mistake(error: &clap::Error, invoked: Invoked) -> Failure {
+/// The command whose help is the one to read.
+fn command_name(invoked: Invoked, typed: &[OsString]) -> String {
+    if invoked == Invoked::AsScript {
+        return "swarm-deploy".to_owned();
+    }
+    let all = Cli::command();
+    let known = typed.iter().find_map(|word| all.find_subcommand(word));
+    known.map_or_else(|| "keel".to_owned(), |command| format!("keel {}", command.get_name()))
+}
+
+fn mistake(error: &clap::Error, name: &str) -> Failure {
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
     let message = first.strip_prefix("error: ").unwrap_or(first);
@@ -125,10 +142,6 @@ fn mistake(error: &clap::Error, invoked: Invoked) -> Failure {
     let listed: Vec<&str> =
         text.lines().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim).collect();
     let message = format!("{message} {}", listed.join(" ")).trim_end().to_owned();
-    let name = match invoked {
-        Invoked::AsKeel => Cli::command().get_name().to_owned(),
-        Invoked::AsScript => "swarm-deploy".to_owned(),
-    };
     let near = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg]
         .into_iter()
         .find_map(|kind| error.get(kind));

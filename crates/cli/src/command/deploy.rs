@@ -34,16 +34,12 @@ pub async fn run(context: &Context, deploy: &args::Deploy) -> Outcome {
     ended(&outcome, output, "undo with `keel rollback`")
 }
 
-/// As it was typed; for the script also `STACK`, the file's `name:`, or the guide's stack.
+/// As it was typed; for the script also the file's `name:`, `STACK`, or the guide's stack.
 fn stack_name(deploy: &args::Deploy) -> Result<Option<String>, ops::source::LoadError> {
-    if deploy.source.stack.is_some() {
-        return Ok(deploy.source.stack.clone());
-    }
-    let source = Source::find(&deploy.source.files)?;
     let version = deploy.source.version.as_deref().unwrap_or("latest");
-    let loaded = source.load(version)?;
-    if !deploy.as_script || loaded.stack.name.is_some() {
-        return Ok(None);
+    let loaded = Source::find(&deploy.source.files)?.load(version)?;
+    if deploy.source.stack.is_some() || !deploy.as_script || loaded.stack.name.is_some() {
+        return Ok(deploy.source.stack.clone());
     }
     let named = std::env::var("STACK").ok().filter(|name| !name.is_empty());
     Ok(Some(named.unwrap_or_else(|| SCRIPT_STACK.to_owned())))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dockerapi::{object, stamp};
+use orchestrator::Time;
 use serde_json::json;
 
 use crate::{
@@ -60,12 +61,10 @@ fn show(context: &Context, rows: &[Row]) -> Outcome {
     } else {
         let now = stamp::now();
         let shown = rows.iter().map(|row| {
-            let created = u64::try_from(row.created_seconds).unwrap_or(0);
-            let created = stamp::text(orchestrator::Time(created * 1_000_000_000));
             [
                 row.name.clone(),
                 row.id.trim_start_matches("sha256:").chars().take(12).collect(),
-                human::ago(now, &created),
+                created(row.created_seconds, now),
                 human::bytes(row.size_bytes),
                 row.used_by.join(", "),
             ]
@@ -73,6 +72,16 @@ fn show(context: &Context, rows: &[Row]) -> Outcome {
         output.line(&table::render(["IMAGE", "ID", "CREATED", "SIZE", "USED BY"], shown))?;
     }
     Ok(())
+}
+
+/// Images that are the same whenever they are built carry no time.
+fn created(seconds: i64, now: Time) -> String {
+    match u64::try_from(seconds) {
+        Ok(seconds) if seconds > 0 => {
+            human::ago(now, &stamp::text(Time(seconds.saturating_mul(1_000_000_000))))
+        }
+        _ => "-".to_owned(),
+    }
 }
 
 /// With the tag that Docker means when none is given.

@@ -128,9 +128,14 @@ fn rollout_text(config: &dockerapi::spec::UpdateConfig) -> String {
         count => format!("{count} at a time"),
     };
     let positive = |value: i64| nanos(u64::try_from(value).unwrap_or(0));
-    let monitor = if config.monitor == 0 { "5s".to_owned() } else { positive(config.monitor) };
+    let monitor = match config.monitor {
+        0 => "monitored for 5s".to_owned(),
+        // Less than anybody could notice: `monitor: 0s` of a stack file.
+        1..1_000_000 => "not monitored".to_owned(),
+        nanos => format!("monitored for {}", positive(nanos)),
+    };
     let delay = positive(config.delay);
-    format!("{order}, {at_a_time}, delay {delay}, monitored for {monitor}, on failure {action}")
+    format!("{order}, {at_a_time}, delay {delay}, {monitor}, on failure {action}")
 }
 
 fn nanos(nanos: u64) -> String {
@@ -141,11 +146,13 @@ fn nanos(nanos: u64) -> String {
 fn masked(entry: &str) -> String {
     let Some((name, _)) = entry.split_once('=') else { return entry.to_owned() };
     let upper = name.to_uppercase();
-    let is_secret =
-        ["PASSWORD", "SECRET", "TOKEN", "KEY", "PASSPHRASE", "CREDENTIAL", "DATABASE_URL"]
-            .iter()
-            .any(|word| upper.contains(word));
-    if is_secret { format!("{name}=***") } else { entry.to_owned() }
+    let is_secret = ["PASSWORD", "SECRET", "TOKEN", "KEY", "PASSPHRASE", "CREDENTIAL"]
+        .iter()
+        .any(|word| upper.contains(word));
+    let has_password = entry
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.split_once('@').is_some_and(|(user, _)| user.contains(':')));
+    if is_secret || has_password { format!("{name}=(hidden)") } else { entry.to_owned() }
 }
 
 #[derive(Default)]
@@ -171,7 +178,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_secret_is_not_shown() {
-        assert_eq!(masked("JWT_SECRET=abc"), "JWT_SECRET=***");
+        assert_eq!(masked("JWT_SECRET=abc"), "JWT_SECRET=(hidden)");
+        assert_eq!(masked("DB=postgres://u:p@h/d"), "DB=(hidden)");
         assert_eq!(masked("PORT=5000"), "PORT=5000");
     }
 }

@@ -6,7 +6,7 @@ use dockerapi::stamp;
 use ops::record::{self, Record};
 use serde_json::{Value, json};
 
-use crate::{args, command::Context, failure::Outcome, human, table};
+use crate::{args, command::Context, failure::Outcome, human, table, view};
 
 pub async fn run(context: &Context, releases: &args::Releases) -> Outcome {
     let client = context.client().await?;
@@ -17,7 +17,9 @@ pub async fn run(context: &Context, releases: &args::Releases) -> Outcome {
     let mut rows: Vec<(Record, bool)> = Vec::new();
     for stack in stacks {
         let records = record::all(&client, &stack).await?;
-        let live = record::live(&records).map(|record| record.seq);
+        // A stack that was removed has no live release any more.
+        let is_there = !view::service::list(&client, Some(&stack)).await?.is_empty();
+        let live = record::live(&records).filter(|_| is_there).map(|record| record.seq);
         rows.extend(records.into_iter().rev().map(|record| {
             let is_live = Some(record.seq) == live;
             (record, is_live)

@@ -20,11 +20,16 @@ use crate::{
 /// How long engine and ingress may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
-pub(super) fn run(state: &Path, daemon: &args::Daemon, output: Output) -> Outcome {
+pub(super) fn run(
+    state: &Path,
+    daemon: &args::Daemon,
+    also_on: Option<&str>,
+    output: Output,
+) -> Outcome {
     private_folder(state.to_owned())?;
     let log = place::daemon_log(state);
     let offset = log.metadata().map_or(0, |file| file.len());
-    let mut child = start(state, &log, daemon)?;
+    let mut child = start(state, &log, daemon, also_on)?;
     let host = format!("unix://{}", place::engine_socket(state).display());
     let ready = runtime(1)?.block_on(await_ready(&host, &mut child));
     let lines = || {
@@ -63,10 +68,19 @@ fn hint(log: &Path) -> String {
     format!("the whole log is in `{}`", log.display())
 }
 
-fn start(state: &Path, log: &Path, daemon: &args::Daemon) -> Result<Child, Failure> {
+fn start(
+    state: &Path,
+    log: &Path,
+    daemon: &args::Daemon,
+    also_on: Option<&str>,
+) -> Result<Child, Failure> {
     let begin = || {
         let keel = std::env::current_exe()?;
-        process::quiet(&keel, process::open_log(log)?)?
+        let mut command = process::quiet(&keel, process::open_log(log)?)?;
+        if let Some(host) = also_on {
+            command.arg("--host").arg(host);
+        }
+        command
             .arg("daemon")
             .arg("--detached")
             .arg("--state-dir")

@@ -46,7 +46,7 @@ pub struct Task {
     pub log: Vec<String>,
 }
 
-/// Tasks of all services or of one, slot by slot, newest first.
+/// Tasks of all services or of one, slot by slot; in each the live one first, then the newest.
 pub async fn list(client: &Client, service: Option<&str>) -> Result<Vec<Task>, Failure> {
     let service = match service {
         Some(name) => Some(find_service(client, name).await?),
@@ -68,7 +68,9 @@ pub async fn list(client: &Client, service: Option<&str>) -> Result<Vec<Task>, F
     };
     let mut tasks: Vec<Task> = tasks.into_iter().map(|task| facts.task(task)).collect();
     tasks.sort_by_cached_key(|task| {
-        (task.service.clone(), task.slot, task.node.clone(), Reverse(task.created_at.clone()))
+        let place = (task.service.clone(), task.slot, task.node.clone());
+        // The one that serves comes first, below it what was tried.
+        (place, !task.is_live(), Reverse(task.created_at.clone()))
     });
     add_logs(client, &mut tasks).await;
     Ok(tasks)
@@ -155,6 +157,17 @@ impl Facts {
             log: Vec::new(),
             id: raw.id,
         }
+    }
+}
+
+impl Task {
+    /// Wanted, and not at its end.
+    fn is_live(&self) -> bool {
+        matches!(self.desired_state.as_str(), "ready" | "running")
+            && !matches!(
+                self.state.as_str(),
+                "complete" | "shutdown" | "failed" | "rejected" | "orphaned" | "remove"
+            )
     }
 }
 
