@@ -184,3 +184,43 @@ fn sha256(bytes: &[u8]) -> String {
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact(from: &str) -> Artifact {
+        Artifact {
+            build: None,
+            files: BTreeMap::from([("/app/".to_owned(), from.to_owned())]),
+            entrypoint: vec!["/app/run".to_owned()],
+            cmd: Vec::new(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            workdir: None,
+            user: None,
+            healthcheck: None,
+        }
+    }
+
+    #[test]
+    fn the_same_files_make_the_same_image_whenever_and_wherever_they_were_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, order) in [("one", ["run", "data"]), ("two", ["data", "run"])] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+            for file in order {
+                fs::write(folder.path().join(name).join(file), file).expect("a file");
+            }
+        }
+        let image = |from: &str| make("a:1", &artifact(from), folder.path()).expect("an image");
+        assert_eq!(image("one").archive, image("two").archive);
+        fs::write(folder.path().join("two/run"), "other").expect("a file");
+        assert_ne!(image("one").id, image("two").id);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_named() {
+        let error = make("a:1", &artifact("nowhere"), Path::new("/")).expect_err("fails");
+        assert!(error.message.contains("nowhere"), "{}", error.message);
+    }
+}
