@@ -1,0 +1,260 @@
+//! An ingress in this process, backends that can be killed, and a plain client.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ingress::{
+    Config,
+    control::{Client, Command, Event},
+    endpoint::Description,
+    table::{Protocol, Route},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Stage {
+    pub port: u16,
+    folder: tempfile::TempDir,
+    client: Client,
+    events: mpsc::Receiver<Event>,
+    shutdown: watch::Sender<bool>,
+}
+
+fn config(folder: &Path, name: &str) -> Config {
+    Config {
+        socket: folder.join(name),
+        saved: folder.join("table.json"),
+        address: [127, 0, 0, 1].into(),
+        workers: 2,
+    }
+}
+
+async fn connect(socket: &Path) -> (Client, mpsc::Receiver<Event>) {
+    let connected = timeout(PATIENCE, async {
+        loop {
+            match Client::connect(socket).await {
+                Ok(connected) => return connected,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    connected.await.expect("the ingress listens")
+}
+
+impl Stage {
+    /// With one published port and no endpoint.
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = {
+            let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+            free.local_addr().expect("an address").port()
+        };
+        let (shutdown, ends) = watch::channel(false);
+        tokio::spawn(ingress::run(config(folder.path(), "one"), ends));
+        let (client, events) = connect(&folder.path().join("one")).await;
+        let stage = Self { port, folder, client, events, shutdown };
+        stage.routes(&[port]).await;
+        let opened = timeout(PATIENCE, async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        });
+        opened.await.expect("the port is opened");
+        stage
+    }
+
+    /// The same folder and port, a new ingress that nobody has spoken to.
+    pub async fn again(self) -> Self {
+        let _ = self.shutdown.send(true);
+        let (shutdown, ends) = watch::channel(false);
+        tokio::spawn(ingress::run(config(self.folder.path(), "two"), ends));
+        let (client, events) = connect(&self.folder.path().join("two")).await;
+        Self { port: self.port, folder: self.folder, client, events, shutdown }
+    }
+
+    pub async fn tell(&self, command: Command) {
+        self.client.send(&command).await.expect("told");
+    }
+
+    pub async fn routes(&self, ports: &[u16]) {
+        let route = |port: &u16| Route {
+            published_port: *port,
+            target_port: 80,
+            protocol: Protocol::Http,
+            service: "s".to_owned(),
+        };
+        self.tell(Command::Routes { routes: ports.iter().map(route).collect() }).await;
+    }
+
+    /// Publishes and waits for the acknowledgement.
+    pub async fn publish(&mut self, backend: &Backend) {
+        self.publish_on_probation(backend, Duration::ZERO).await;
+    }
+
+    pub async fn publish_on_probation(&mut self, backend: &Backend, probation: Duration) {
+        let endpoint = Description {
+            task: backend.name.clone(),
+            task_name: format!("s.1.{}", backend.name),
+            service: "s".to_owned(),
+            release: String::new(),
+            addresses: vec![(80, ([127, 0, 0, 1], backend.port).into())],
+            probation_ms: u64::try_from(probation.as_millis()).expect("small"),
+        };
+        self.tell(Command::Publish { endpoint }).await;
+        assert_eq!(self.next().await, Event::Published { task: backend.name.clone() });
+    }
+
+    pub async fn next(&mut self) -> Event {
+        timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("connected")
+    }
+
+    /// Waits until the table on disk names the task.
+    pub async fn await_saved(&self, task: &str) {
+        let path = self.folder.path().join("table.json");
+        let saved = timeout(PATIENCE, async {
+            while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(task)) {
+                tokio::task::yield_now().await;
+            }
+        });
+        saved.await.expect("the table is saved");
+    }
+}
+
+/// A server that answers with its name, `/slow` only when it is released.
+pub struct Backend {
+    pub name: String,
+    pub port: u16,
+    /// Requests that it has read.
+    pub seen: Arc<AtomicUsize>,
+    arrived: Arc<Semaphore>,
+    released: Arc<Semaphore>,
+    alive: watch::Sender<bool>,
+}
+
+impl Backend {
+    pub async fn start(name: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (alive, dies) = watch::channel(true);
+        let backend = Self {
+            name: name.to_owned(),
+            port,
+            seen: Arc::default(),
+            arrived: Arc::new(Semaphore::new(0)),
+            released: Arc::new(Semaphore::new(0)),
+            alive,
+        };
+        let (name, seen) = (backend.name.clone(), Arc::clone(&backend.seen));
+        let (arrived, released) = (Arc::clone(&backend.arrived), Arc::clone(&backend.released));
+        let mut dies = dies;
+        tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let stream = tokio::select! {
+                    Ok((stream, _)) = listener.accept() => stream,
+                    _ = dies.wait_for(|alive| !alive) => break,
+                };
+                let (name, seen) = (name.clone(), Arc::clone(&seen));
+                let (arrived, released) = (Arc::clone(&arrived), Arc::clone(&released));
+                connections.spawn(async move {
+                    let _ = serve(stream, &name, &seen, &arrived, &released).await;
+                });
+            }
+            connections.abort_all();
+        });
+        backend
+    }
+
+    /// One more request has arrived.
+    pub async fn await_request(&self) {
+        let permit = timeout(PATIENCE, self.arrived.acquire()).await.expect("in time");
+        permit.expect("open").forget();
+    }
+
+    pub fn release(&self) {
+        self.released.add_permits(1000);
+    }
+
+    /// All its connections end at once.
+    pub fn kill(&self) {
+        let _ = self.alive.send(false);
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    name: &str,
+    seen: &AtomicUsize,
+    arrived: &Semaphore,
+    released: &Semaphore,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).await? == 0 {
+                return Ok(());
+            }
+        }
+        let lower = head.to_lowercase();
+        let length = lower.split("content-length: ").nth(1).and_then(|t| t.lines().next());
+        let mut body = vec![0; length.and_then(|l| l.trim().parse().ok()).unwrap_or(0)];
+        stream.read_exact(&mut body).await?;
+        seen.fetch_add(1, Ordering::SeqCst);
+        arrived.add_permits(1);
+        if head.contains(" /slow ") {
+            released.acquire().await.expect("open").forget();
+        }
+        let text = if head.contains(" /headers ") { head.clone() } else { name.to_owned() };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+        stream.get_mut().write_all(answer.as_bytes()).await?;
+    }
+}
+
+pub async fn get(port: u16, path: &'static str) -> String {
+    request(port, "GET", path, "").await
+}
+
+pub async fn try_get(port: u16, path: &str) -> io::Result<String> {
+    talk(port, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+}
+
+pub async fn request(
+    port: u16,
+    method: &'static str,
+    path: &'static str,
+    body: &'static str,
+) -> String {
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    raw(port, &text).await
+}
+
+/// Sends bytes as they are and reads to the end.
+pub async fn raw(port: u16, text: &str) -> String {
+    timeout(Duration::from_secs(20), talk(port, text)).await.expect("in time").expect("answered")
+}
+
+async fn talk(port: u16, text: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
