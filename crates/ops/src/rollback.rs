@@ -110,8 +110,12 @@ fn target<'a>(
     let live = || records.iter().rev().filter(|record| record.verdict == "live");
     match version {
         Some(version) => live().find(|record| record.version == version).ok_or_else(|| {
-            let mut known: Vec<&str> = live().map(|record| record.version.as_str()).collect();
-            known.dedup();
+            let mut known: Vec<&str> = Vec::new();
+            for record in live() {
+                if !known.contains(&record.version.as_str()) {
+                    known.push(&record.version);
+                }
+            }
             let text = format!("stack `{stack}` has no release {version} that was live");
             Error::new("unknown-version", text).hint(format!("there are: {}", known.join(", ")))
         }),
