@@ -57,13 +57,13 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
             let code = engine::supervisor::run(folder);
             if code == ExitCode::SUCCESS { Ok(()) } else { Err(Stop::Shown(Exit::Failed)) }
         }
-        Command::Ls(ls) => short(command::ls::run(&context, ls)),
-        Command::Ps(ps) => short(command::ps::run(&context, ps)),
-        Command::Logs(logs) => short(command::logs::run(&context, logs)),
-        Command::Inspect(inspect) => short(command::inspect::run(&context, inspect)),
-        Command::Stats(stats) => short(command::stats::run(&context, stats)),
-        Command::Images(images) => short(command::images::run(&context, images)),
-        Command::Version => short(command::version::run(&context)),
+        Command::Ls(ls) => short(output, command::ls::run(&context, ls)),
+        Command::Ps(ps) => short(output, command::ps::run(&context, ps)),
+        Command::Logs(logs) => short(output, command::logs::run(&context, logs)),
+        Command::Inspect(inspect) => short(output, command::inspect::run(&context, inspect)),
+        Command::Stats(stats) => short(output, command::stats::run(&context, stats)),
+        Command::Images(images) => short(output, command::images::run(&context, images)),
+        Command::Version => short(output, command::version::run(&context)),
         Command::Completions { shell } => command::completions::run(&context, *shell),
         Command::Build(build) => changing(command::deploy::build(&context, build)),
         Command::Deploy(deploy) => changing(command::deploy::run(&context, deploy)),
@@ -71,7 +71,7 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
         Command::Scale(scale) => changing(command::scale::run(&context, scale)),
         Command::Restart(restart) => changing(command::scale::restart(&context, restart)),
         Command::Rm(rm) => changing(command::rm::run(&context, rm)),
-        Command::Releases(releases) => short(command::releases::run(&context, releases)),
+        Command::Releases(releases) => short(output, command::releases::run(&context, releases)),
     }
 }
 
@@ -92,11 +92,14 @@ fn changing(command: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// Runs a command that only looks, until it ends or Ctrl-C.
-fn short(command: impl Future<Output = Outcome>) -> Outcome {
+fn short(output: Output, command: impl Future<Output = Outcome>) -> Outcome {
     runtime()?.block_on(async {
         tokio::select! {
             outcome = command => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Stop::Shown(Exit::Interrupted)),
+            _ = tokio::signal::ctrl_c() => {
+                output.note("interrupted; nothing was changed");
+                Err(Stop::Shown(Exit::Interrupted))
+            }
         }
     })
 }
@@ -104,19 +107,11 @@ fn short(command: impl Future<Output = Outcome>) -> Outcome {
 /// What the parser has to say: help and version on standard output, mistakes in our own words.
 fn refuse(error: &clap::Error, invoked: Invoked, typed: &[OsString]) -> Outcome {
     match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let is_asked = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-            let text = error.render();
-            if is_asked {
-                Output::default().line(text.to_string().trim_end())?;
-                return Ok(());
-            }
-            eprint!("{text}");
-            Err(Stop::Shown(Exit::Usage))
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Output::default().line(error.render().to_string().trim_end())?;
+            Ok(())
         }
-        ErrorKind::MissingSubcommand => {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             eprint!("{}", Cli::command().render_help());
             Err(Stop::Shown(Exit::Usage))
         }

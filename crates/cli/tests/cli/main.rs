@@ -6,6 +6,7 @@ mod errors;
 mod help;
 mod json;
 mod logs;
+mod release;
 
 use std::{
     path::Path,

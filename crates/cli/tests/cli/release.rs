@@ -1,0 +1,218 @@
+//! Releases on a real engine: a stack of one service that is a shell script.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Said, await_state, keel, said};
+
+/// `START` decides what a task does: `exec sleep 600`, or something that fails.
+const STACK: &str = r#"
+services:
+  work:
+    image: work:${VERSION}
+    environment:
+      GENERATION: "${VERSION}"
+    healthcheck:
+      test: ["CMD-SHELL", "test ! -e ${UNHEALTHY:-/nonexistent}"]
+      interval: 200ms
+      timeout: 2s
+      retries: 2
+    deploy:
+      replicas: 2
+      update_config:
+        parallelism: 1
+        delay: 0s
+        monitor: 0s
+        order: start-first
+        failure_action: rollback
+      restart_policy:
+        condition: on-failure
+        delay: 0s
+        max_attempts: 1
+        window: 60s
+    x-evenkeel:
+      progress_deadline: 60s
+      artifact:
+        files:
+          /run.sh: run-${SCRIPT:-good}.sh
+        entrypoint: ["/bin/sh", "/run.sh"]
+"#;
+
+/// An engine and a folder with a stack file.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("keel-").tempdir().expect("a folder");
+        let site = Self { folder };
+        fs::write(site.path("docker-stack.yml"), STACK).expect("written");
+        fs::write(site.path("run-good.sh"), "echo started\nexec sleep 600\n").expect("written");
+        fs::write(site.path("run-bad.sh"), "echo cannot work\nexit 7\n").expect("written");
+        let started = site.run(&["daemon", "--background"], &[]);
+        assert_eq!(started.code, 0, "{}", started.err);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str], env: &[(&str, &str)]) -> std::process::Command {
+        let mut command = keel(arguments);
+        command
+            .current_dir(self.folder.path())
+            .env("KEEL_STATE", self.path("state"))
+            .envs(env.iter().copied());
+        command
+    }
+
+    fn run(&self, arguments: &[&str], env: &[(&str, &str)]) -> Said {
+        said(self.command(arguments, env).output().expect("runs"))
+    }
+
+    fn deploy(&self, version: &str, env: &[(&str, &str)]) -> Said {
+        self.run(&["deploy", "site", "--version", version], env)
+    }
+
+    fn tasks(&self) -> Vec<Value> {
+        let said = self.run(&["ps", "--json"], &[]);
+        let all: Value = serde_json::from_str(&said.out).expect("is JSON");
+        let all = all.as_array().cloned().expect("a list");
+        all.into_iter().filter(|task| task["state"] == "running").collect()
+    }
+
+    /// The images of the tasks that run.
+    fn runs(&self) -> Vec<String> {
+        let image = |task: &Value| task["image"].as_str().unwrap_or("").to_owned();
+        let mut images: Vec<String> = self.tasks().iter().map(image).collect();
+        images.sort();
+        images
+    }
+
+    /// A deploy whose new task never becomes healthy, caught in the middle.
+    fn deploy_half(&self, version: &str) -> Child {
+        let env = [("UNHEALTHY", "/bin/sh")];
+        let mut command = self.command(&["deploy", "site", "--version", version], &env);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let image = format!("work:{version}");
+        await_state("a new task", || {
+            let said = self.run(&["ps", "--json"], &[]);
+            said.out.contains(&image)
+        });
+        child
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.run(&["daemon", "--stop", "--all", "--yes"], &[]);
+    }
+}
+
+#[test]
+fn a_release_goes_live_and_can_be_undone() {
+    let site = Site::start();
+    let first = site.deploy("v1", &[]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.out.starts_with("release v1 of site is live"), "{}", first.out);
+    assert!(first.out.contains("undo with `keel rollback`"), "{}", first.out);
+    assert!(first.err.contains("  + service site_work"), "{}", first.err);
+    let again = site.deploy("v1", &[]);
+    assert!(again.code == 0 && again.out.starts_with("nothing to change"), "{}", again.out);
+    let second = site.deploy("v2", &[]);
+    assert_eq!(second.code, 0, "{}", second.err);
+    assert!(
+        second.err.contains("  ~ service site_work (its tasks are replaced)"),
+        "{}",
+        second.err
+    );
+    assert_eq!(site.runs(), ["work:v2", "work:v2"]);
+    let back = site.run(&["rollback"], &[]);
+    assert_eq!(back.code, 0, "{}", back.err);
+    assert_eq!(site.runs(), ["work:v1", "work:v1"]);
+    let releases = site.run(&["releases", "--json"], &[]);
+    let releases: Value = serde_json::from_str(&releases.out).expect("is JSON");
+    assert_eq!(releases[0]["is_live"], true);
+    assert_eq!(releases[0].get("specs"), None);
+    let removed = site.run(&["rm", "site", "--yes"], &[]);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+    assert!(site.runs().is_empty());
+}
+
+#[test]
+fn a_release_that_fails_is_taken_back_and_says_why() {
+    let site = Site::start();
+    assert_eq!(site.deploy("v1", &[]).code, 0);
+    let before = site.tasks();
+    let bad = site.run(&["deploy", "site", "--version", "v2", "--json"], &[("SCRIPT", "bad")]);
+    assert_eq!(bad.code, 3, "{}", bad.err);
+    let outcome: Value = serde_json::from_str(&bad.out).expect("is JSON");
+    assert_eq!(outcome["verdict"], "rolled_back");
+    assert_eq!(outcome["cause"]["log"], serde_json::json!(["cannot work"]));
+    assert!(bad.err.contains("  | cannot work"), "{}", bad.err);
+    assert!(bad.err.contains("error[task-crashed-at-start]: "), "{}", bad.err);
+    assert!(bad.err.contains("everything is as it was before"), "{}", bad.err);
+    let ids = |tasks: &[Value]| -> Vec<Value> { tasks.iter().map(|t| t["id"].clone()).collect() };
+    assert_eq!(ids(&site.tasks()), ids(&before));
+}
+
+#[test]
+fn ctrl_c_in_a_release_leaves_what_was_before_and_says_so() {
+    let site = Site::start();
+    assert_eq!(site.deploy("v1", &[]).code, 0);
+    let child = site.deploy_half("v2");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("told to end");
+    let said = said(child.wait_with_output().expect("ends"));
+    assert_eq!(said.code, 130, "{}", said.err);
+    assert!(said.err.contains("everything is as it was before release v2"), "{}", said.err);
+    assert_eq!(site.runs(), ["work:v1", "work:v1"]);
+}
+
+#[test]
+fn a_release_whose_client_was_killed_is_taken_over_by_the_next() {
+    let site = Site::start();
+    assert_eq!(site.deploy("v1", &[]).code, 0);
+    let mut child = site.deploy_half("v2");
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    let next = site.deploy("v3", &[]);
+    assert_eq!(next.code, 0, "{}", next.err);
+    assert_eq!(site.runs(), ["work:v3", "work:v3"]);
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_changes_nothing() {
+    let site = Site::start();
+    assert_eq!(site.deploy("v1", &[]).code, 0);
+    let before = site.runs();
+    let planned = site.run(&["deploy", "site", "--version", "v1", "--dry-run"], &[]);
+    assert_eq!(planned.code, 0, "{}", planned.err);
+    assert!(planned.out.contains("nothing was changed"), "{}", planned.out);
+    assert_eq!(site.runs(), before);
+}
+
+#[test]
+fn the_guides_script_deploys_the_guides_stack() {
+    let site = Site::start();
+    let script = site.path("swarm-deploy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_keel"), &script).expect("a link");
+    let mut command = std::process::Command::new(&script);
+    command
+        .args(["--version", "v1"])
+        .current_dir(site.folder.path())
+        .env("KEEL_STATE", site.path("state"))
+        .env_remove("DOCKER_HOST")
+        .env_remove("STACK")
+        .stdin(Stdio::null());
+    let deployed = said(command.output().expect("runs"));
+    assert_eq!(deployed.code, 0, "{}", deployed.err);
+    assert!(deployed.out.starts_with("release v1 of ala is live"), "{}", deployed.out);
+}
