@@ -147,7 +147,7 @@ impl Machine<'_> {
             .filter(|task| task.id != dead.id && task.is_live() && !task.is_unhealthy)
             .collect();
         // A failure that the rollout tolerates does not leave the slot on the old revision.
-        let goes_on = service.is_rolling()
+        let goes_on = !service.is_paused()
             && is_current
             && others.iter().all(|t| t.spec.definition != dead.spec.definition);
         others.is_empty() || goes_on
@@ -171,14 +171,13 @@ impl Machine<'_> {
         if policy.max_attempts == 0 {
             return Ok(());
         }
+        // The last attempt's own run, unless it outlived the window, takes none of the window away.
+        let ran = dead.running_at.map_or(Duration::ZERO, |at| self.now.since(at));
+        let back = memory(&policy).saturating_add(ran.min(policy.window)).as_nanos();
         let since = if policy.window.is_zero() {
             Time(0)
         } else {
-            Time(
-                self.now
-                    .0
-                    .saturating_sub(u64::try_from(memory(&policy).as_nanos()).unwrap_or(u64::MAX)),
-            )
+            Time(self.now.0.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX)))
         };
         let recent =
             service.restarts.get(slot).into_iter().flatten().filter(|at| **at >= since).count();

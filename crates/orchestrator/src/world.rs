@@ -175,7 +175,7 @@ impl World {
     }
 
     /// The tasks of a service by slot, oldest first within each.
-    pub fn tasks_of<'a>(&'a self, id: &ServiceId) -> impl Iterator<Item = &'a Task> {
+    pub fn tasks_of<'a>(&'a self, id: &ServiceId) -> impl Iterator<Item = &'a Task> + use<'a> {
         self.slots
             .get(id)
             .into_iter()
@@ -188,7 +188,7 @@ impl World {
         &'a self,
         id: &ServiceId,
         slot: &SlotKey,
-    ) -> impl DoubleEndedIterator<Item = &'a Task> {
+    ) -> impl DoubleEndedIterator<Item = &'a Task> + use<'a> {
         self.slots
             .get(id)
             .and_then(|slots| slots.get(slot))

@@ -1,0 +1,9 @@
+//! What the orchestrator promises, one sentence per test; the Swarm defects it must not copy first.
+
+mod chaos;
+mod restart;
+mod rollback;
+mod rollout;
+mod scale;
+mod scene;
+mod store;
