@@ -1,18 +1,23 @@
 //! The data plane in front of services: routes, health-gated endpoint pools, retry, drain.
 //!
 //! Reading order: [`endpoint`] (one task and its states), [`table`] (routes and pools, swapped
-//! whole), [`proxy`] (one request), `pool` (kept upstream connections), `worker` (listeners, one
-//! thread per core), [`control`] (what the engine says, and what is acknowledged).
+//! whole), [`message`] (HTTP/1.1 as bytes, pure), `exchange` (one request), `client` (one client's
+//! connection), `relay` (bytes on their way), `worker` (listeners, one thread per core),
+//! [`control`] (what the engine says, and what is acknowledged).
 //!
 //! This crate knows endpoints, not services' specs; it never decides what should run. It goes on
 //! serving with its last known good table when nobody talks to it.
 
+mod buffer;
+mod client;
 pub mod control;
+mod door;
 pub mod endpoint;
-pub mod header;
+mod exchange;
+pub mod message;
 mod page;
 mod pool;
-pub mod proxy;
+mod relay;
 mod run;
 pub mod stats;
 pub mod table;

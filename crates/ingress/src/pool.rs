@@ -2,103 +2,119 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     io,
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     rc::Rc,
-    time::{Duration, Instant},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use rustix::net::{RecvFlags, recv};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::proxy::RequestBody;
-
 /// Backends close idle connections after 5 s (Node.js) or later; ours go before.
-const IDLE: Duration = Duration::from_secs(4);
+/// The clock counts whole seconds, so this is between two and four.
+const IDLE_SECONDS: u32 = 3;
 /// A local process answers a connect at once or never.
 const CONNECT: Duration = Duration::from_secs(2);
 const KEPT_PER_ENDPOINT: usize = 256;
 
-/// One connection to an endpoint.
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// The same socket, to look whether the other side has closed it.
-    socket: OwnedFd,
-    idle_since: Instant,
+/// How sure a kept connection must be that the other side has not closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// As far as the last look at all sockets told: the request may be sent again.
+    Cheap,
+    /// Asks the kernel now.
+    Now,
 }
 
-impl Connection {
-    async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = timeout(CONNECT, TcpStream::connect(address))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        stream.set_nodelay(true)?;
-        let socket = stream.as_fd().try_clone_to_owned()?;
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .preserve_header_case(false)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(Self { sender, socket, idle_since: Instant::now() })
-    }
+/// A connection that waits for its next request.
+struct Idle {
+    stream: TcpStream,
+    /// On the worker's clock, in seconds.
+    since: u32,
+}
 
-    /// Nothing was sent by the other side, not even its end.
-    fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = recv(&self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+impl Idle {
+    fn is_fresh(&self, now: u32) -> bool {
+        now.saturating_sub(self.since) < IDLE_SECONDS
     }
 }
 
-/// Idle connections by task and address.
+/// Idle connections to one address.
+struct Kept {
+    address: SocketAddr,
+    idle: Vec<Idle>,
+}
+
+/// Idle connections by address. There are few addresses: looking at each is quicker than a map.
 #[derive(Clone, Default)]
 pub(crate) struct Pool {
-    idle: Rc<RefCell<HashMap<SocketAddr, Vec<Connection>>>>,
+    kept: Rc<RefCell<Vec<Kept>>>,
 }
 
 impl Pool {
-    /// A kept connection that is still good, or a new one. True when it is new.
-    pub(crate) async fn get(&self, address: SocketAddr) -> io::Result<(Connection, bool)> {
-        loop {
-            let kept = self.idle.borrow_mut().get_mut(&address).and_then(Vec::pop);
-            let Some(mut kept) = kept else {
-                return Ok((Connection::open(address).await?, true));
-            };
-            let is_fresh = kept.idle_since.elapsed() < IDLE;
-            if is_fresh && kept.is_quiet() && kept.sender.ready().await.is_ok() {
-                return Ok((kept, false));
+    /// A kept connection that is still good.
+    pub(crate) fn kept(&self, address: SocketAddr, check: Check, now: u32) -> Option<TcpStream> {
+        let mut all = self.kept.borrow_mut();
+        let kept = all.iter_mut().find(|kept| kept.address == address)?;
+        while let Some(one) = kept.idle.pop() {
+            if one.is_fresh(now) && is_quiet(&one.stream, check) {
+                return Some(one.stream);
             }
         }
+        None
     }
 
-    pub(crate) fn put(&self, address: SocketAddr, mut connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
-        }
-        connection.idle_since = Instant::now();
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(address).or_default();
-        if kept.len() < KEPT_PER_ENDPOINT {
-            kept.push(connection);
+    pub(crate) fn put(&self, address: SocketAddr, stream: TcpStream, now: u32) {
+        let mut all = self.kept.borrow_mut();
+        let one = Idle { stream, since: now };
+        match all.iter_mut().find(|kept| kept.address == address) {
+            Some(kept) if kept.idle.len() < KEPT_PER_ENDPOINT => kept.idle.push(one),
+            Some(_) => {}
+            None => all.push(Kept { address, idle: vec![one] }),
         }
     }
 
     /// Closes all idle connections to an address.
     pub(crate) fn flush(&self, address: SocketAddr) {
-        self.idle.borrow_mut().remove(&address);
+        self.kept.borrow_mut().retain(|kept| kept.address != address);
     }
 
     /// Closes what was idle for too long.
-    pub(crate) fn sweep(&self) {
-        for kept in self.idle.borrow_mut().values_mut() {
-            kept.retain(|connection| connection.idle_since.elapsed() < IDLE);
-        }
+    pub(crate) fn sweep(&self, now: u32) {
+        self.kept.borrow_mut().retain_mut(|kept| {
+            kept.idle.retain(|one| one.is_fresh(now));
+            !kept.idle.is_empty()
+        });
     }
+}
+
+/// Makes a new connection.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Nothing was sent by the other side, not even its end.
+fn is_quiet(stream: &TcpStream, check: Check) -> bool {
+    let is_readable = || {
+        let mut context = Context::from_waker(Waker::noop());
+        !matches!(stream.poll_read_ready(&mut context), Poll::Pending)
+    };
+    if check == Check::Cheap && !is_readable() {
+        return true;
+    }
+    has_nothing(stream)
+}
+
+/// The kernel has no byte and no end of the other side for us.
+pub(crate) fn has_nothing(stream: &TcpStream) -> bool {
+    let mut byte = [0_u8; 1];
+    let peeked = recv(stream.as_fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Err(rustix::io::Errno::AGAIN))
 }

@@ -58,6 +58,11 @@ impl Counters {
         self.failures[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An answer that had begun, and was counted, broke.
+    pub fn broke(&self, why: Failure) {
+        self.failures[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn retried(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }

@@ -86,7 +86,7 @@ impl Pool {
 /// Everything the workers route by.
 #[derive(Debug, Default)]
 pub struct Table {
-    pub routes: ArcSwap<BTreeMap<u16, Route>>,
+    pub routes: ArcSwap<BTreeMap<u16, Arc<Route>>>,
     pools: ArcSwap<BTreeMap<String, Arc<Pool>>>,
 }
 
@@ -98,7 +98,7 @@ pub struct Saved {
 }
 
 impl Table {
-    pub fn route(&self, published_port: u16) -> Option<Route> {
+    pub fn route(&self, published_port: u16) -> Option<Arc<Route>> {
         self.routes.load().get(&published_port).cloned()
     }
 
@@ -146,6 +146,7 @@ impl Table {
         let all = pools.values().flat_map(|pool| pool.endpoints().to_vec());
         let endpoints =
             all.filter(|e| e.state() < State::Draining).map(|e| e.about.clone()).collect();
-        Saved { routes: self.routes.load().values().cloned().collect(), endpoints }
+        let routes = self.routes.load().values().map(|route| Route::clone(route)).collect();
+        Saved { routes, endpoints }
     }
 }

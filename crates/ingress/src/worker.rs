@@ -3,31 +3,29 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    convert::Infallible,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::{LocalSet, spawn_local},
 };
 
 use crate::{
+    buffer::Spare,
+    client,
+    door::Door,
     endpoint::{Endpoint, State},
+    message::request,
     pool::Pool,
-    proxy,
     table::{Protocol, Table},
     tcp,
 };
-
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -50,9 +48,12 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     pub(crate) table: Arc<Table>,
     pub(crate) pool: Pool,
+    pub(crate) spare: Spare,
     suspects: mpsc::Sender<Arc<Endpoint>>,
     id_seed: u64,
     ids: Cell<u64>,
+    /// Seconds since the worker began: a clock that costs nothing to read.
+    seconds: Cell<u32>,
 }
 
 impl Worker {
@@ -63,11 +64,24 @@ impl Worker {
         }
     }
 
+    pub(crate) fn now(&self) -> u32 {
+        self.seconds.get()
+    }
+
     /// A request id: unique in this worker, unlikely elsewhere.
-    pub(crate) fn next_id(&self) -> String {
-        let number = self.ids.get() + 1;
+    pub(crate) fn next_id(&self) -> request::Id {
+        let number = self.ids.get().wrapping_add(1);
         self.ids.set(number);
-        format!("{:016x}{:08x}", self.id_seed, number)
+        let hex = |value: u64, from: usize, digits: &mut [u8]| {
+            for (at, digit) in digits.iter_mut().enumerate() {
+                let nibble = (value >> (4 * (from - at))) & 0xf;
+                *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
+            }
+        };
+        let mut id = [0; 24];
+        hex(self.id_seed, 15, &mut id[..16]);
+        hex(number, 7, &mut id[16..]);
+        id
     }
 }
 
@@ -88,9 +102,11 @@ pub(crate) fn spawn(
         let worker = Rc::new(Worker {
             table,
             pool: Pool::default(),
+            spare: Spare::default(),
             suspects,
             id_seed: u64::from_le_bytes(seed),
             ids: Cell::new(0),
+            seconds: Cell::new(0),
         });
         let local = LocalSet::new();
         runtime.block_on(local.run_until(run(worker, commands, ends)));
@@ -102,14 +118,8 @@ async fn run(
     mut commands: mpsc::Receiver<Command>,
     mut ends: watch::Receiver<bool>,
 ) {
-    let listeners: RefCell<HashMap<u16, watch::Sender<bool>>> = RefCell::default();
-    let pool = worker.pool.clone();
-    spawn_local(async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            pool.sweep();
-        }
-    });
+    let listeners: Rc<RefCell<HashMap<u16, Listener>>> = Rc::default();
+    spawn_local(sweep(Rc::clone(&worker), Rc::clone(&listeners)));
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
@@ -118,13 +128,16 @@ async fn run(
         match command {
             Some(Command::Listen { port, protocol, listener }) => {
                 let Ok(listener) = TcpListener::from_std(listener) else { continue };
-                let (stop, stopped) = watch::channel(false);
-                listeners.borrow_mut().insert(port, stop);
-                spawn_local(accept(Rc::clone(&worker), port, protocol, listener, stopped));
+                let door = Rc::new(Door::default());
+                let closes = Rc::new(Notify::new());
+                let open = Listener { closes: Rc::clone(&closes), door: Rc::clone(&door) };
+                listeners.borrow_mut().insert(port, open);
+                let worker = Rc::clone(&worker);
+                spawn_local(accept(Entrance { worker, port, protocol, door }, listener, closes));
             }
             Some(Command::Unlisten { port }) => {
-                if let Some(stop) = listeners.borrow_mut().remove(&port) {
-                    let _ = stop.send(true);
+                if let Some(listener) = listeners.borrow_mut().remove(&port) {
+                    listener.close();
                 }
             }
             Some(Command::Flush { addresses, done }) => {
@@ -136,65 +149,83 @@ async fn run(
             None => break,
         }
     }
-    for (_, stop) in listeners.borrow_mut().drain() {
-        let _ = stop.send(true);
+    for (_, listener) in listeners.borrow_mut().drain() {
+        listener.close();
     }
     // Open connections end after their next answer; the process's own deadline ends the rest.
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
-async fn accept(
-    worker: Rc<Worker>,
-    port: u16,
-    protocol: Protocol,
-    listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
-) {
+/// A port that is listened on, and those who came through it.
+struct Listener {
+    closes: Rc<Notify>,
+    door: Rc<Door>,
+}
+
+impl Listener {
+    fn close(&self) {
+        self.closes.notify_one();
+    }
+}
+
+/// Once a second: the clock, connections that were idle for too long, clients that are too late.
+async fn sweep(worker: Rc<Worker>, listeners: Rc<RefCell<HashMap<u16, Listener>>>) {
+    let started = Instant::now();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = async { drop(stopped.wait_for(|stops| *stops).await) } => return,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                let _ = stream.set_nodelay(true);
-                let worker = Rc::clone(&worker);
-                match protocol {
-                    Protocol::Http => {
-                        spawn_local(serve(worker, port, stream, client, stopped.clone()));
-                    }
-                    Protocol::Tcp => {
-                        spawn_local(tcp::relay(worker, port, stream));
-                    }
-                }
-            }
-            // Out of descriptors: let some connections end first.
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        worker.seconds.set(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
+        worker.pool.sweep(worker.now());
+        for listener in listeners.borrow().values() {
+            listener.door.sweep(worker.now());
         }
     }
 }
 
-async fn serve(
+/// Where clients of one port come in.
+struct Entrance {
     worker: Rc<Worker>,
     port: u16,
-    stream: TcpStream,
-    client: SocketAddr,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let service = service_fn(move |request| {
-        let answer = proxy::answer(Rc::clone(&worker), port, client.ip(), request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut http = http1::Builder::new();
-    http.half_close(true).timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let is_stopping = tokio::select! {
-        _ = connection.as_mut() => false,
-        () = async { drop(stopped.wait_for(|stops| *stops).await) } => true,
-    };
-    if is_stopping {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+    protocol: Protocol,
+    door: Rc<Door>,
+}
+
+impl Entrance {
+    fn admit(&self, stream: TcpStream, address: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let worker = Rc::clone(&self.worker);
+        match self.protocol {
+            Protocol::Http => {
+                let visitor = self.door.enter();
+                spawn_local(client::serve(worker, self.port, stream, address, visitor));
+            }
+            Protocol::Tcp => {
+                spawn_local(tcp::relay(worker, self.port, stream));
+            }
+        }
     }
+}
+
+/// Admits clients until the port is given up; those whom the kernel has let in by then, too.
+async fn accept(entrance: Entrance, listener: TcpListener, closes: Rc<Notify>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closes.notified() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => entrance.admit(stream, address),
+            // Out of descriptors: let some connections end first.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, address)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                entrance.admit(stream, address);
+            }
+        }
+    }
+    entrance.door.close();
 }

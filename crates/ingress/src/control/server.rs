@@ -199,7 +199,7 @@ impl Server {
 
     pub(crate) async fn set_routes(self: &Arc<Self>, routes: Vec<Route>) {
         let wanted: BTreeSet<u16> = routes.iter().map(|route| route.published_port).collect();
-        let map = routes.iter().map(|r| (r.published_port, r.clone())).collect();
+        let map = routes.iter().map(|r| (r.published_port, Arc::new(r.clone()))).collect();
         self.table.routes.store(Arc::new(map));
         let open = self.open_ports();
         for port in open.difference(&wanted) {
@@ -225,7 +225,7 @@ impl Server {
             loop {
                 sleep(Duration::from_secs(1)).await;
                 let port = route.published_port;
-                let is_wanted = server.table.route(port).as_ref() == Some(&route);
+                let is_wanted = server.table.route(port).as_deref() == Some(&route);
                 if !is_wanted || server.open_ports().contains(&port) {
                     return;
                 }
