@@ -1,10 +1,16 @@
-//! The Docker Engine API on the engine's socket: one table of routes, answers in Docker's shapes.
+//! The Docker Engine API on the engine's socket: answers in Docker's shapes.
+//!
+//! Reading order: `route` (which path is what), then the file of the object; `view` has the shapes.
 
+mod containers;
+mod events;
 mod images;
 mod logs;
 mod objects;
 mod own;
+mod route;
 mod services;
+mod stream;
 mod system;
 mod tasks;
 mod view;
@@ -12,11 +18,12 @@ mod view;
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use dockerapi::{ApiError, version};
+use dockerapi::ApiError;
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited, combinators::BoxBody};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, body::Incoming};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{control::Control, engine::StatsSource, image};
 
@@ -34,6 +41,8 @@ pub(crate) struct Api {
     pub(crate) images: Arc<image::Store>,
     pub(crate) tasks: PathBuf,
     pub(crate) stats: StatsSource,
+    /// True when the engine is to end: streams end with it.
+    pub(crate) ends: watch::Receiver<bool>,
 }
 
 /// The request as the endpoints see it.
@@ -52,10 +61,14 @@ impl Call {
     }
 
     pub(crate) async fn json(self) -> Result<Value, ApiError> {
-        let whole = Limited::new(self.body, BODY_LIMIT).collect().await.map_err(|error| {
-            ApiError::bad_parameter(format!("read the request's body: {error}"))
+        let whole = net::collect(self.body, BODY_LIMIT).await.map_err(|error| {
+            let status = match error {
+                net::BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                net::BodyError::Read(_) => StatusCode::BAD_REQUEST,
+            };
+            ApiError { status, message: error.to_string() }
         })?;
-        serde_json::from_slice(&whole.to_bytes())
+        serde_json::from_slice(&whole)
             .map_err(|error| ApiError::bad_parameter(format!("the body is not JSON: {error}")))
     }
 }
@@ -74,70 +87,6 @@ impl Api {
                 response.headers_mut().insert(header::CONTENT_TYPE, json);
                 response
             }
-        }
-    }
-
-    async fn route(self, request: Request<Incoming>) -> Answer {
-        let (head, body) = request.into_parts();
-        let path = version::strip(head.uri.path())?.to_owned();
-        let query = head.uri.query().map(query).unwrap_or_default();
-        let call = Call { query, body };
-        let parts: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(unescape).collect();
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        match (head.method.as_str(), parts.as_slice()) {
-            ("GET" | "HEAD", ["_ping"]) => Ok(system::ping(&head.method)),
-            ("GET", ["version"]) => Ok(json(&system::version())),
-            ("GET", ["info"]) => self.info().await,
-            ("GET", ["events"]) => self.events(&call).await,
-            ("GET", ["system", "df"]) => Ok(self.disk_usage()),
-            ("GET", ["swarm"]) => self.swarm().await,
-            ("POST", ["swarm", "init"]) => Err(system::already_a_swarm()),
-            ("GET", ["nodes"]) => self.nodes().await,
-            ("GET", ["nodes", id]) => self.node(id).await,
-            ("GET", ["services"]) => self.services(&call).await,
-            ("POST", ["services", "create"]) => self.create_service(call).await,
-            ("GET", ["services", id]) => self.service(id, &call).await,
-            ("DELETE", ["services", id]) => self.remove_service(id).await,
-            ("POST", ["services", id, "update"]) => self.update_service(id, call).await,
-            ("GET", ["services", id, "logs"]) => self.service_logs(id, &call).await,
-            ("GET", ["tasks"]) => self.tasks(&call).await,
-            ("GET", ["tasks", id]) => self.task(id).await,
-            ("GET", ["tasks", id, "logs"]) => self.task_logs(id, &call).await,
-            ("GET", [kind @ ("configs" | "secrets" | "networks" | "volumes")]) => {
-                self.objects(objects::kind(kind), &call).await
-            }
-            ("POST", [kind @ ("configs" | "secrets" | "networks" | "volumes"), "create"]) => {
-                self.create_object(objects::kind(kind), call).await
-            }
-            ("GET", [kind @ ("configs" | "secrets" | "networks" | "volumes"), id]) => {
-                self.object(objects::kind(kind), id).await
-            }
-            ("POST", [kind @ ("configs" | "secrets"), id, "update"]) => {
-                self.update_object(objects::kind(kind), id, call).await
-            }
-            ("DELETE", [kind @ ("configs" | "secrets" | "networks" | "volumes"), id]) => {
-                self.delete_object(objects::kind(kind), id).await
-            }
-            ("GET", ["images", "json"]) => Ok(self.images()),
-            ("POST", ["images", "load"]) => self.load_image(call).await,
-            ("GET", ["images", name @ .., "json"]) => self.image(&name.join("/")),
-            ("POST", ["images", name @ .., "tag"]) => self.tag_image(&name.join("/"), &call).await,
-            ("DELETE", ["images", name @ ..]) => self.remove_image(&name.join("/")).await,
-            ("GET", ["distribution", name @ .., "json"]) => {
-                Err(images::no_registry(&name.join("/")))
-            }
-            ("GET", ["containers", "json"]) => self.containers(&call).await,
-            ("POST", ["containers", id, "kill"]) => self.kill(id, &call).await,
-            ("GET", ["evenkeel", "v1", "ready"]) => self.ready().await,
-            ("GET", ["evenkeel", "v1", "stats"]) => self.own_stats().await,
-            ("GET", ["evenkeel", "v1", "tasks"]) => self.own_tasks().await,
-            ("POST", ["evenkeel", "v1", "stop-all"]) => self.stop_all().await,
-            ("POST", ["build" | "containers" | "commit", ..]) => Err(ApiError::not_supported(
-                "the embedded engine runs services, not single containers, and does not build \
-                 Dockerfiles; use `keel build` and `keel deploy`, or a Docker engine",
-            )),
-            _ => Err(ApiError::not_found("page not found")),
         }
     }
 }

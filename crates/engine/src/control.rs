@@ -2,6 +2,7 @@
 //! is applied to the state, saved in one transaction, and only then acted upon.
 
 mod act;
+mod events;
 mod load;
 mod state;
 
@@ -9,9 +10,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dockerapi::{ApiError, stamp};
 use orchestrator::{Event, TaskId, Time, next_deadline, resume};
-use serde_json::Value;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -21,9 +21,12 @@ use crate::{
     traffic,
 };
 pub use act::hostname;
+pub use events::Events;
 pub(crate) use load::found;
 pub use load::{NODE_KIND, random_id};
-pub use state::{Service, State, convert, find_task, label, name_of, ports, task_name};
+pub use state::{
+    Service, State, container_id, convert, find_task, label, name_of, ports, task_name,
+};
 
 /// Work for the loop: changes the state and returns what to do once it is saved.
 type Job = Box<dyn FnOnce(&mut State) -> After + Send>;
@@ -40,8 +43,10 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Control {
     jobs: mpsc::Sender<Job>,
-    pub events: broadcast::Sender<Arc<Value>>,
+    pub events: Events,
     pub driver: Arc<dyn Driver>,
+    /// Changes whenever something was saved.
+    pub saved: watch::Receiver<()>,
 }
 
 impl std::fmt::Debug for Control {
@@ -75,6 +80,14 @@ impl Control {
     ) -> Result<T, ApiError> {
         self.write(move |state| Ok(look(state))).await
     }
+
+    /// Looks for something that may not be there.
+    pub async fn find<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.write(move |state| look(state)).await
+    }
 }
 
 /// What the loop listens to.
@@ -99,10 +112,19 @@ pub fn start(
 ) -> Result<(Control, impl Future<Output = ()>), crate::store::StoreError> {
     let state = load::state(&store)?;
     let (jobs, queue) = mpsc::channel(QUEUE);
-    let (events, _) = broadcast::channel(1024);
-    let control = Control { jobs, events: events.clone(), driver: Arc::clone(&driver) };
-    let drains = BTreeMap::new();
-    let running = Loop { state, store, driver, commands, events, drains, is_connected: false };
+    let events = Events::new();
+    let (saves, saved) = watch::channel(());
+    let control = Control { jobs, events: events.clone(), driver: Arc::clone(&driver), saved };
+    let running = Loop {
+        state,
+        store,
+        driver,
+        commands,
+        events,
+        saves,
+        drains: BTreeMap::new(),
+        is_connected: false,
+    };
     Ok((control, running.run(queue, inputs)))
 }
 
@@ -111,7 +133,8 @@ struct Loop {
     store: Store,
     driver: Arc<dyn Driver>,
     commands: mpsc::Sender<traffic::Command>,
-    events: broadcast::Sender<Arc<Value>>,
+    events: Events,
+    saves: watch::Sender<()>,
     /// When to stop waiting for the ingress to say that a task is drained.
     drains: BTreeMap<TaskId, Instant>,
     is_connected: bool,
@@ -219,11 +242,12 @@ impl Loop {
     /// Saves what changed and then acts. When it cannot be saved, the state is as it was before.
     fn save_and_act(&mut self) -> Result<(), crate::store::StoreError> {
         let writes = self.state.take_writes();
-        if !writes.is_empty()
-            && let Err(error) = self.store.save(&writes)
-        {
-            self.reload();
-            return Err(error);
+        if !writes.is_empty() {
+            if let Err(error) = self.store.save(&writes) {
+                self.reload();
+                return Err(error);
+            }
+            self.saves.send_replace(());
         }
         let actions = std::mem::take(&mut self.state.actions);
         self.perform(actions);
@@ -231,7 +255,7 @@ impl Loop {
             self.routes();
         }
         for event in std::mem::take(&mut self.state.events) {
-            let _ = self.events.send(Arc::new(event));
+            self.events.tell(event);
         }
         Ok(())
     }

@@ -140,7 +140,8 @@ impl Engine {
         let (shutdown, ends) = watch::channel(false);
         let inputs = Inputs { reports: reported, traffic, shutdown: ends.clone() };
         let (control, running) = control::start(store, driver, commands, inputs)?;
-        let api = Api { control, images, tasks: state.join("tasks"), stats };
+        let tasks = state.join("tasks");
+        let api = Api { control, images, tasks, stats, ends: ends.clone() };
         let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
             api.clone().respond(request)
         });

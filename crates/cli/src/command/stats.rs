@@ -50,7 +50,7 @@ fn render(seen: &Stats) -> String {
             number(service, "/responses/4xx"),
             number(service, "/responses/5xx"),
             failures(service),
-            number(service, "/in_flight"),
+            in_flight(service),
             millis(service, "/p50_ms"),
             millis(service, "/p99_ms"),
         ]
@@ -67,6 +67,13 @@ fn render(seen: &Stats) -> String {
         ]
     });
     format!("{services}\n\n{}", table::render(header, tasks))
+}
+
+/// Requests under way, over all endpoints of the service.
+fn in_flight(service: &Value) -> String {
+    let endpoints = service.get("endpoints").and_then(Value::as_array);
+    let of = |endpoint: &Value| endpoint.get("in_flight").and_then(Value::as_u64);
+    endpoints.into_iter().flatten().filter_map(of).sum::<u64>().to_string()
 }
 
 /// All causes together but the client's own.

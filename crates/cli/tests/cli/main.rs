@@ -1,5 +1,6 @@
 //! The binary as it is typed: help, errors, JSON, exit codes, and the daemon's life.
 
+mod container;
 mod daemon;
 mod engine;
 mod errors;
@@ -7,6 +8,7 @@ mod help;
 mod json;
 mod logs;
 mod release;
+mod site;
 
 use std::{
     path::Path,

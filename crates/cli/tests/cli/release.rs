@@ -1,121 +1,11 @@
 //! Releases on a real engine: a stack of one service that is a shell script.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Child, Stdio},
-};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Said, await_state, keel, said};
-
-/// `START` decides what a task does: `exec sleep 600`, or something that fails.
-const STACK: &str = r#"
-services:
-  work:
-    image: work:${VERSION}
-    environment:
-      GENERATION: "${VERSION}"
-    healthcheck:
-      test: ["CMD-SHELL", "test ! -e ${UNHEALTHY:-/nonexistent}"]
-      interval: 200ms
-      timeout: 2s
-      retries: 2
-    deploy:
-      replicas: 2
-      update_config:
-        parallelism: 1
-        delay: 0s
-        monitor: 0s
-        order: start-first
-        failure_action: rollback
-      restart_policy:
-        condition: on-failure
-        delay: 0s
-        max_attempts: 1
-        window: 60s
-    x-evenkeel:
-      progress_deadline: 60s
-      artifact:
-        files:
-          /run.sh: run-${SCRIPT:-good}.sh
-        entrypoint: ["/bin/sh", "/run.sh"]
-"#;
-
-/// An engine and a folder with a stack file.
-struct Site {
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("keel-").tempdir().expect("a folder");
-        let site = Self { folder };
-        fs::write(site.path("docker-stack.yml"), STACK).expect("written");
-        fs::write(site.path("run-good.sh"), "echo started\nexec sleep 600\n").expect("written");
-        fs::write(site.path("run-bad.sh"), "echo cannot work\nexit 7\n").expect("written");
-        let started = site.run(&["daemon", "--background"], &[]);
-        assert_eq!(started.code, 0, "{}", started.err);
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str], env: &[(&str, &str)]) -> std::process::Command {
-        let mut command = keel(arguments);
-        command
-            .current_dir(self.folder.path())
-            .env("KEEL_STATE", self.path("state"))
-            .envs(env.iter().copied());
-        command
-    }
-
-    fn run(&self, arguments: &[&str], env: &[(&str, &str)]) -> Said {
-        said(self.command(arguments, env).output().expect("runs"))
-    }
-
-    fn deploy(&self, version: &str, env: &[(&str, &str)]) -> Said {
-        self.run(&["deploy", "site", "--version", version], env)
-    }
-
-    fn tasks(&self) -> Vec<Value> {
-        let said = self.run(&["ps", "--json"], &[]);
-        let all: Value = serde_json::from_str(&said.out).expect("is JSON");
-        let all = all.as_array().cloned().expect("a list");
-        all.into_iter().filter(|task| task["state"] == "running").collect()
-    }
-
-    /// The images of the tasks that run.
-    fn runs(&self) -> Vec<String> {
-        let image = |task: &Value| task["image"].as_str().unwrap_or("").to_owned();
-        let mut images: Vec<String> = self.tasks().iter().map(image).collect();
-        images.sort();
-        images
-    }
-
-    /// A deploy whose new task never becomes healthy, caught in the middle.
-    fn deploy_half(&self, version: &str) -> Child {
-        let env = [("UNHEALTHY", "/bin/sh")];
-        let mut command = self.command(&["deploy", "site", "--version", version], &env);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-        let image = format!("work:{version}");
-        await_state("a new task", || {
-            let said = self.run(&["ps", "--json"], &[]);
-            said.out.contains(&image)
-        });
-        child
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.run(&["daemon", "--stop", "--all", "--yes"], &[]);
-    }
-}
+use super::{said, site::Site};
 
 #[test]
 fn a_release_goes_live_and_can_be_undone() {
@@ -207,7 +97,7 @@ fn the_guides_script_deploys_the_guides_stack() {
     let mut command = std::process::Command::new(&script);
     command
         .args(["--version", "v1"])
-        .current_dir(site.folder.path())
+        .current_dir(site.path("."))
         .env("KEEL_STATE", site.path("state"))
         .env_remove("DOCKER_HOST")
         .env_remove("STACK")

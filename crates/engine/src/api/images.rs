@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read},
+    sync::Arc,
 };
 
-use dockerapi::{ApiError, spec};
+use dockerapi::{ApiError, filter::Filters, spec};
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Response, body::Incoming};
@@ -94,26 +95,113 @@ impl Api {
         if repo.is_empty() {
             return Err(ApiError::bad_parameter("repo is missing"));
         }
-        self.images.tag(name, &format!("{repo}:{tag}"))?;
+        let (images, name, new) = (self.images.clone(), name.to_owned(), format!("{repo}:{tag}"));
+        blocking(move || images.tag(&name, &new)).await??;
         Ok(empty(StatusCode::CREATED))
     }
 
     pub(super) async fn remove_image(&self, name: &str) -> Answer {
-        let used: BTreeSet<String> = self
+        let used = self.used_images().await?;
+        let (images, name) = (self.images.clone(), name.to_owned());
+        let removed = blocking(move || -> Result<Value, Error> {
+            let image = images.get(&name)?;
+            let is_id = !names_of(&images, &image.id).contains(&image::normalised(&name));
+            if is_id && used.contains(&image.id) {
+                return Err(Error::InUse { name, by: "a service".to_owned() });
+            }
+            let mut gone = Vec::new();
+            let names = match is_id {
+                true => names_of(&images, &image.id),
+                false => vec![image::normalised(&name)],
+            };
+            for name in names {
+                images.remove(&name, &used)?;
+                gone.push(json!({ "Untagged": name }));
+            }
+            if images.get(&image.id).is_err() {
+                gone.push(json!({ "Deleted": image.id }));
+            }
+            Ok(Value::Array(gone))
+        });
+        Ok(respond(&removed.await??))
+    }
+
+    /// Removes what no service refers to. `keep` spares the names that begin with a prefix
+    /// (`filters={"keep":["ala-"]}`), `dangling=true` (Docker's default) only what has no name.
+    pub(super) async fn prune_images(&self, call: &Call) -> Answer {
+        let filters = Filters::parse(call.get("filters"), &["dangling", "keep", "label", "until"])?;
+        for unknown in ["label", "until"] {
+            if filters.get(unknown).is_some() {
+                let text = format!("the embedded engine does not prune images by {unknown}");
+                return Err(ApiError::not_supported(text));
+            }
+        }
+        let is_all = filters.get("dangling").is_some_and(|values| {
+            values.iter().any(|value| matches!(value.as_str(), "false" | "0"))
+        });
+        let kept = filters.get("keep").unwrap_or_default().to_vec();
+        let used = self.used_images().await?;
+        let images = self.images.clone();
+        let pruned = blocking(move || -> Result<Value, Error> {
+            let (mut gone, mut bytes) = (Vec::new(), 0);
+            for (image, names) in images.list().iter().filter(|_| is_all) {
+                if used.contains(&image.id) {
+                    continue;
+                }
+                for name in names.iter().filter(|n| !kept.iter().any(|k| n.starts_with(k))) {
+                    images.remove(name, &used)?;
+                    gone.push(json!({ "Untagged": name }));
+                }
+                if images.get(&image.id).is_err() {
+                    bytes += image.size;
+                    gone.push(json!({ "Deleted": image.id }));
+                }
+            }
+            Ok(json!({ "ImagesDeleted": gone, "SpaceReclaimed": bytes }))
+        });
+        Ok(respond(&pruned.await??))
+    }
+
+    /// Names and ids of the images that tasks run or services may start: theirs now, and those
+    /// that a rollback returns to.
+    async fn used_images(&self) -> Result<BTreeSet<String>, ApiError> {
+        let definitions: BTreeSet<Arc<str>> = self
             .control
             .read(|state| {
                 let live = state.world.tasks().filter(|task| !task.is_over());
-                live.filter_map(|task| {
-                    let definition: spec::Definition =
-                        serde_json::from_str(&task.spec.definition).ok()?;
-                    Some(image::normalised(&definition.task_template.container_spec?.image))
-                })
-                .collect()
+                let tasks = live.map(|task| Arc::clone(&task.spec.definition));
+                let services = state.world.services().filter(|service| !service.is_removed);
+                let specs = services.flat_map(|service| {
+                    let back = service.is_rolling().then_some(service.last_good.as_ref());
+                    let back = back.flatten().map(|(_, spec)| spec);
+                    std::iter::once(&service.spec).chain(back)
+                });
+                tasks.chain(specs.map(|spec| Arc::clone(&spec.task.definition))).collect()
             })
             .await?;
-        self.images.remove(name, &used)?;
-        Ok(respond(&json!([{ "Untagged": image::normalised(name) }])))
+        let names = definitions.iter().filter_map(|definition| {
+            let read: spec::Definition = serde_json::from_str(definition).ok()?;
+            Some(image::normalised(&read.task_template.container_spec?.image))
+        });
+        let mut used: BTreeSet<String> = names.collect();
+        let ids = used.iter().filter_map(|name| Some(self.images.get(name).ok()?.id));
+        let ids: Vec<String> = ids.collect();
+        used.extend(ids);
+        Ok(used)
     }
+}
+
+fn names_of(images: &image::Store, id: &str) -> Vec<String> {
+    let found = images.list().into_iter().find(|(image, _)| image.id == id);
+    found.map(|(_, names)| names).unwrap_or_default()
+}
+
+/// Off the threads that serve: it deletes files.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ApiError::internal(error.to_string()))
 }
 
 /// Passes the body on piece by piece; a slow disk slows the client down.

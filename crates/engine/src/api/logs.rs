@@ -1,32 +1,33 @@
 //! Logs of a service or task: lines of all its tasks, merged by time, one frame per line.
+//!
+//! A reader gets pieces of bounded size, made when it has taken the one before: however slow it is
+//! and however long the logs are, it holds a few of them in memory and no thread.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
-    convert::Infallible,
-    path::PathBuf,
+    collections::{BTreeMap, BinaryHeap},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
 use dockerapi::{ApiError, client::escape, frame, stamp};
-use futures_util::stream;
-use http::{HeaderValue, header};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::{Response, body::Frame};
+use http::StatusCode;
 use orchestrator::{ServiceId, TaskId, Time};
 use tokio::sync::mpsc;
 
-use super::{Answer, Api, Call, system::sync};
+use super::{Answer, Api, Call, stream};
 use crate::{
     control::find_task,
     log::{Line, Reader},
 };
 
-/// How often a followed log is looked at.
-const FOLLOW: Duration = Duration::from_millis(100);
+/// How often a followed log is looked at: soon after it grew, less often when it is quiet.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(400);
 /// Bytes put into one piece of the answer.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 64 * 1024;
 
 #[derive(Clone, Debug)]
 struct Options {
@@ -40,11 +41,12 @@ struct Options {
 }
 
 impl Options {
-    fn parse(call: &Call) -> Result<Self, ApiError> {
+    /// `refusal` is what Docker answers without a stream: 500 for services, 400 for containers.
+    fn parse(call: &Call, refusal: StatusCode) -> Result<Self, ApiError> {
         let (stdout, stderr) = (call.is_set("stdout"), call.is_set("stderr"));
         if !stdout && !stderr {
-            let text = "Bad parameters: you must choose at least one stream";
-            return Err(ApiError::internal(text));
+            let message = "Bad parameters: you must choose at least one stream".to_owned();
+            return Err(ApiError { status: refusal, message });
         }
         let since = call.get("since").filter(|since| !since.is_empty());
         let since = match since {
@@ -90,21 +92,81 @@ impl Options {
 /// One task's log.
 struct Source {
     reader: Reader,
+    folder: PathBuf,
     details: String,
+    /// Lines to leave out, for the tail; none until they are counted.
+    skip: Option<usize>,
+    /// The next line to send.
+    head: Option<Line>,
+    /// File and size when it was last read to the end.
+    seen: (u64, u64),
+}
+
+impl Source {
+    fn new(folder: PathBuf, details: String, skip: Option<usize>) -> Self {
+        let reader = Reader::open(&folder);
+        Self { reader, folder, details, skip, head: None, seen: (0, 0) }
+    }
+
+    fn has_more(&self) -> bool {
+        self.head.is_some() || self.seen != extent(&self.folder)
+    }
+
+    /// The next wanted line. A log that cannot be read says so once, in band.
+    fn pull(&mut self, options: &Options, piece: &mut Vec<u8>) {
+        let mut skip = match (self.skip, options.tail) {
+            (Some(skip), _) => skip,
+            (None, None) => 0,
+            (None, Some(tail)) => count(&self.folder, options).saturating_sub(tail),
+        };
+        while self.head.is_none() {
+            match self.reader.next_line() {
+                Ok(Some(line)) if !options.wants(&line) => {}
+                Ok(Some(_)) if skip > 0 => skip -= 1,
+                Ok(Some(line)) => self.head = Some(line),
+                Ok(None) => break,
+                Err(error) => {
+                    let text = format!("Error grabbing logs: {error}\n");
+                    piece.extend(frame::encode(frame::Stream::System, text.as_bytes()));
+                    break;
+                }
+            }
+        }
+        self.skip = Some(skip);
+    }
+}
+
+/// Which file is written, and how long it is.
+fn extent(folder: &Path) -> (u64, u64) {
+    std::fs::metadata(folder.join("log")).map_or((0, 0), |file| (file.ino(), file.len()))
+}
+
+/// How many lines of the log are wanted.
+fn count(folder: &Path, options: &Options) -> usize {
+    let mut reader = Reader::open(folder);
+    let lines = std::iter::from_fn(|| reader.next_line().ok().flatten());
+    lines.filter(|line| options.wants(line)).count()
+}
+
+/// The tasks whose logs are wanted, and whether more may come.
+struct Wanted {
+    tasks: Vec<(TaskId, PathBuf, String)>,
+    is_over: bool,
 }
 
 impl Api {
     pub(super) async fn service_logs(&self, key: &str, call: &Call) -> Answer {
-        let options = Options::parse(call)?;
+        let options = Options::parse(call, StatusCode::INTERNAL_SERVER_ERROR)?;
         let key = key.to_owned();
-        let service = self.control.write(move |state| state.find_service(&key)).await?;
+        let service = self.control.find(move |state| state.find_service(&key)).await?;
         self.logs(service, None, options).await
     }
 
-    pub(super) async fn task_logs(&self, key: &str, call: &Call) -> Answer {
-        let options = Options::parse(call)?;
+    /// `refusal` as in [`Options::parse`].
+    pub(super) async fn task_logs(&self, key: &str, call: &Call, refusal: StatusCode) -> Answer {
+        let options = Options::parse(call, refusal)?;
         let key = key.to_owned();
-        let found = self.control.write(move |state| {
+        let found = self.control.find(move |state| {
             let id = find_task(&state.world, &key)?;
             let service = state.world.task(&id).map(|task| task.service.clone());
             Ok((id, service.ok_or_else(|| ApiError::not_found(format!("task {key} not found")))?))
@@ -114,20 +176,9 @@ impl Api {
     }
 
     async fn logs(&self, service: ServiceId, only: Option<TaskId>, options: Options) -> Answer {
-        let (pieces, received) = mpsc::channel::<Bytes>(8);
+        let (pieces, response) = stream::open("application/vnd.docker.multiplexed-stream");
         let api = self.clone();
         tokio::spawn(async move { api.send_logs(service, only, options, pieces).await });
-        let stream = stream::unfold(received, |mut received| async move {
-            let piece = received.recv().await?;
-            Some((Ok::<_, Infallible>(Frame::data(piece)), received))
-        });
-        let body = BodyExt::map_err(
-            StreamBody::new(Box::pin(stream)),
-            |never: Infallible| -> super::BoxError { match never {} },
-        );
-        let mut response = Response::new(BodyExt::boxed(sync(body)));
-        let kind = HeaderValue::from_static("application/vnd.docker.multiplexed-stream");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
         Ok(response)
     }
 
@@ -139,41 +190,47 @@ impl Api {
         options: Options,
         pieces: mpsc::Sender<Bytes>,
     ) {
-        let mut sources: BTreeMap<TaskId, Source> = BTreeMap::new();
-        let mut is_first = true;
+        let (mut saved, mut ends) = (self.control.saved.clone(), self.ends.clone());
+        let mut wanted = self.wanted_logs(&service, only.as_ref()).await;
+        // A tail is of what there is now; tasks that come later are followed from their first line.
+        let mut skip = None;
+        let mut sources = BTreeMap::new();
+        let mut pause = SOON;
         loop {
-            let tasks = self.log_folders(&service, only.as_ref()).await;
-            for (id, folder, details) in tasks {
-                sources
-                    .entry(id)
-                    .or_insert_with(|| Source { reader: Reader::open(&folder), details });
+            sources.retain(|id, _| wanted.tasks.iter().any(|(known, ..)| known == id));
+            for (id, folder, details) in &wanted.tasks {
+                let new = || Source::new(folder.clone(), details.clone(), skip);
+                sources.entry(id.clone()).or_insert_with(new);
             }
-            let tail = options.tail.filter(|_| is_first);
-            let (options_now, sender) = (options.clone(), pieces.clone());
-            let mut taken = std::mem::take(&mut sources);
-            let merged = tokio::task::spawn_blocking(move || {
-                let is_open = merge(&mut taken, &options_now, tail, &sender);
-                (taken, is_open)
-            });
-            let Ok((back, is_open)) = merged.await else { return };
-            sources = back;
-            is_first = false;
-            if !options.follow || !is_open || pieces.is_closed() {
+            skip = Some(0);
+            pause = match sources.values().any(Source::has_more) {
+                true => SOON,
+                false => (pause * 2).min(LATER),
+            };
+            sources = match send_all(sources, &options, &pieces).await {
+                Some(sources) => sources,
+                None => return,
+            };
+            if !options.follow || wanted.is_over {
                 return;
             }
-            tokio::time::sleep(FOLLOW).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = pieces.closed() => return,
+                _ = ends.wait_for(|ends| *ends) => return,
+            }
+            if saved.has_changed().unwrap_or(true) {
+                saved.borrow_and_update();
+                wanted = self.wanted_logs(&service, only.as_ref()).await;
+            }
         }
     }
 
-    async fn log_folders(
-        &self,
-        service: &ServiceId,
-        only: Option<&TaskId>,
-    ) -> Vec<(TaskId, PathBuf, String)> {
+    async fn wanted_logs(&self, service: &ServiceId, only: Option<&TaskId>) -> Wanted {
         let (service, only, root) = (service.clone(), only.cloned(), self.tasks.clone());
         let found = self.control.read(move |state| {
             let tasks = state.world.tasks_of(&service);
-            tasks
+            let tasks = tasks
                 .filter(|task| only.as_ref().is_none_or(|only| *only == task.id))
                 .map(|task| {
                     let pairs = [
@@ -184,76 +241,139 @@ impl Api {
                     let pairs = pairs.map(|(key, value)| format!("{key}={}", escape(value)));
                     (task.id.clone(), root.join(&task.id.0), pairs.join(","))
                 })
-                .collect()
+                .collect();
+            let is_over = match &only {
+                Some(only) => state.world.task(only).is_none_or(|task| task.observed.is_end()),
+                None => state.world.service(&service).is_none(),
+            };
+            Wanted { tasks, is_over }
         });
-        found.await.unwrap_or_default()
+        found.await.unwrap_or(Wanted { tasks: Vec::new(), is_over: true })
     }
 }
 
-/// Sends what the sources have, oldest line first. False once nobody listens.
-fn merge(
-    sources: &mut BTreeMap<TaskId, Source>,
+/// Sends what the sources have now, piece by piece. Nothing comes back once nobody listens.
+async fn send_all(
+    mut sources: BTreeMap<TaskId, Source>,
     options: &Options,
-    tail: Option<usize>,
     pieces: &mpsc::Sender<Bytes>,
-) -> bool {
-    let mut queues: Vec<Queue<'_>> =
-        sources.values_mut().map(|source| Queue::new(source, options, tail)).collect();
-    let mut heads = BinaryHeap::new();
-    for (at, queue) in queues.iter_mut().enumerate() {
-        queue.head = queue.pull(options);
-        heads.extend(queue.head.as_ref().map(|line| Reverse((line.at, at))));
-    }
-    let mut piece = Vec::with_capacity(PIECE);
-    while let Some(Reverse((_, at))) = heads.pop() {
-        let Some(queue) = queues.get_mut(at) else { continue };
-        if let Some(line) = queue.head.take() {
-            piece.extend(options.frame(&line, &queue.source.details));
-        }
-        queue.head = queue.pull(options);
-        heads.extend(queue.head.as_ref().map(|line| Reverse((line.at, at))));
-        if piece.len() >= PIECE && pieces.blocking_send(std::mem::take(&mut piece).into()).is_err()
-        {
-            return false;
-        }
-    }
-    piece.is_empty() && !pieces.is_closed() || pieces.blocking_send(piece.into()).is_ok()
-}
-
-/// The lines of one task that are still to be sent.
-struct Queue<'a> {
-    source: &'a mut Source,
-    /// With a tail: its lines, read in advance.
-    last: Option<VecDeque<Line>>,
-    head: Option<Line>,
-}
-
-impl<'a> Queue<'a> {
-    fn new(source: &'a mut Source, options: &Options, tail: Option<usize>) -> Self {
-        let last = tail.map(|count| {
-            let mut last = VecDeque::new();
-            while let Ok(Some(line)) = source.reader.next_line() {
-                if options.wants(&line) {
-                    last.push_back(line);
-                    if last.len() > count {
-                        last.pop_front();
-                    }
-                }
-            }
-            last
+) -> Option<BTreeMap<TaskId, Source>> {
+    while sources.values().any(Source::has_more) {
+        let options = options.clone();
+        let merged = tokio::task::spawn_blocking(move || {
+            let piece = merge(&mut sources, &options);
+            (sources, piece)
         });
-        Self { source, last, head: None }
+        let (back, piece) = merged.await.ok()?;
+        sources = back;
+        let is_last = piece.len() < PIECE;
+        if !piece.is_empty() {
+            pieces.send(piece.into()).await.ok()?;
+        }
+        if is_last {
+            break;
+        }
+    }
+    Some(sources)
+}
+
+/// The next lines of the sources, oldest first, up to the size of a piece.
+fn merge(sources: &mut BTreeMap<TaskId, Source>, options: &Options) -> Vec<u8> {
+    let mut piece = Vec::new();
+    let mut sources: Vec<&mut Source> = sources.values_mut().collect();
+    let mut heads = BinaryHeap::new();
+    for (at, source) in sources.iter_mut().enumerate() {
+        // Looked at before it is read: what is added meanwhile counts as unseen.
+        source.seen = extent(&source.folder);
+        source.pull(options, &mut piece);
+        heads.extend(source.head.as_ref().map(|line| Reverse((line.at, at))));
+    }
+    while let Some(Reverse((_, at))) = heads.pop() {
+        let source = &mut sources[at];
+        if let Some(line) = source.head.take() {
+            piece.extend(options.frame(&line, &source.details));
+        }
+        source.pull(options, &mut piece);
+        heads.extend(source.head.as_ref().map(|line| Reverse((line.at, at))));
+        if piece.len() >= PIECE {
+            break;
+        }
+    }
+    piece
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Writer;
+
+    fn options(tail: Option<usize>) -> Options {
+        Options {
+            stdout: true,
+            stderr: true,
+            follow: false,
+            tail,
+            since: Time(0),
+            timestamps: false,
+            details: false,
+        }
     }
 
-    fn pull(&mut self, options: &Options) -> Option<Line> {
-        if let Some(last) = &mut self.last {
-            return last.pop_front();
-        }
-        while let Ok(Some(line)) = self.source.reader.next_line() {
-            if options.wants(&line) {
-                return Some(line);
+    fn texts(bytes: &[u8]) -> Vec<String> {
+        let mut decoder = frame::Decoder::default();
+        decoder.feed(bytes);
+        let frames = std::iter::from_fn(|| decoder.next_frame());
+        frames.map(|(_, line)| String::from_utf8_lossy(&line).trim_end().to_owned()).collect()
+    }
+
+    /// Two tasks that wrote in turn.
+    fn logs(lines: u64) -> (tempfile::TempDir, BTreeMap<TaskId, Source>) {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut sources = BTreeMap::new();
+        for task in 0..2_u64 {
+            let folder = root.path().join(task.to_string());
+            std::fs::create_dir(&folder).expect("made");
+            let mut writer = Writer::open(&folder, 1 << 20, 3);
+            for number in (0..lines).filter(|number| number % 2 == task) {
+                writer.line(Time(number), false, number.to_string().as_bytes());
             }
+            sources.insert(TaskId(task.to_string()), Source::new(folder, String::new(), None));
         }
-        None
+        (root, sources)
+    }
+
+    #[test]
+    fn lines_of_several_tasks_come_in_the_order_of_their_times() {
+        let (_root, mut sources) = logs(100);
+        let merged = texts(&merge(&mut sources, &options(None)));
+        assert_eq!(merged, (0..100).map(|n: u32| n.to_string()).collect::<Vec<_>>());
+        assert!(!sources.values().any(Source::has_more));
+    }
+
+    #[test]
+    fn a_tail_is_of_each_task_and_what_comes_later_is_not_cut() {
+        let (root, mut sources) = logs(100);
+        assert_eq!(texts(&merge(&mut sources, &options(Some(2)))), ["96", "97", "98", "99"]);
+        let mut writer = Writer::open(&root.path().join("0"), 1 << 20, 3);
+        for number in 200..205 {
+            writer.line(Time(number), false, number.to_string().as_bytes());
+        }
+        assert!(sources.values().any(Source::has_more));
+        assert_eq!(texts(&merge(&mut sources, &options(Some(2)))).len(), 5);
+    }
+
+    #[test]
+    fn long_logs_come_in_pieces_of_bounded_size() {
+        let (_root, mut sources) = logs(50_000);
+        let mut lines = Vec::new();
+        while sources.values().any(Source::has_more) {
+            let piece = merge(&mut sources, &options(None));
+            assert!(piece.len() < PIECE + 1024);
+            lines.extend(texts(&piece));
+        }
+        assert_eq!(lines.len(), 50_000);
+        assert!(lines.windows(2).all(|pair| {
+            pair[0].parse::<u32>().expect("a number") < pair[1].parse().expect("a number")
+        }));
     }
 }

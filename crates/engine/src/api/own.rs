@@ -5,7 +5,7 @@ use orchestrator::{Event, Traffic};
 use serde_json::{Value, json};
 
 use super::{Answer, Api, empty, json as respond};
-use crate::control::{label, task_name};
+use crate::control::{label, ports, task_name};
 
 fn traffic(traffic: Traffic) -> &'static str {
     match traffic {
@@ -23,6 +23,7 @@ impl Api {
             json!({
                 "control": true,
                 "ingress": state.is_ingress_connected,
+                "listen_failures": state.listen_failures,
                 "pid": std::process::id(),
                 "version": env!("CARGO_PKG_VERSION"),
             })
@@ -57,6 +58,27 @@ impl Api {
         Ok(respond(&tasks.await?))
     }
 
+    /// Published ports, the services behind them, and whether the ingress could open them.
+    pub(super) async fn own_ports(&self) -> Answer {
+        let ports = self.control.read(|state| {
+            let mut list = Vec::new();
+            for service in state.world.services().filter(|service| !service.is_removed) {
+                for port in ports(&service.spec) {
+                    let error = state.listen_failures.get(&port.published_port);
+                    let code = error.map(|_| "port-in-use");
+                    list.push(json!({
+                        "PublishedPort": port.published_port, "TargetPort": port.target_port,
+                        "Service": service.spec.name, "ServiceID": service.id.0,
+                        "Listening": state.is_ingress_connected && error.is_none(),
+                        "Error": error, "Code": code,
+                    }));
+                }
+            }
+            Value::Array(list)
+        });
+        Ok(respond(&ports.await?))
+    }
+
     pub(super) async fn own_stats(&self) -> Answer {
         let ingress = (self.stats)().await;
         let driver = self.control.driver.clone();
@@ -70,17 +92,18 @@ impl Api {
             (tasks.collect::<Vec<_>>(), json!(state.listen_failures))
         });
         let (tasks, failures) = known.await?;
-        let tasks: Vec<Value> = tasks
-            .into_iter()
-            .map(|(id, name, service, traffic)| {
+        let measure = move || -> Vec<Value> {
+            let tasks = tasks.into_iter().map(|(id, name, service, traffic)| {
                 let usage = driver.usage(&id).unwrap_or_default();
                 json!({
                     "id": id.0, "name": name, "service": service, "traffic": traffic,
                     "cpu_nanos": u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX),
                     "memory_bytes": usage.memory_bytes, "processes": usage.processes,
                 })
-            })
-            .collect();
+            });
+            tasks.collect()
+        };
+        let tasks = tokio::task::spawn_blocking(measure).await.unwrap_or_default();
         Ok(respond(&json!({
             "services": ingress.get("services").cloned().unwrap_or(json!([])),
             "tasks": tasks, "listen_failures": failures,

@@ -1,14 +1,10 @@
 //! Ping, version, info, the swarm and its one node, events.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
-use dockerapi::{ApiError, stamp, version as api_version};
+use dockerapi::{ApiError, filter::Filters, stamp, version as api_version};
 use http::{Method, header::HeaderValue};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::{Response, body::Frame};
+use hyper::Response;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::{Answer, Api, Body, Call, full, json as respond};
 use crate::control::{State, hostname};
@@ -74,13 +70,15 @@ fn node(state: &State) -> Value {
 impl Api {
     pub(super) async fn info(&self) -> Answer {
         let images = self.images.list().len();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = memory_bytes();
         let info = self
             .control
             .read(move |state| {
                 let running = state.world.tasks().filter(|task| task.is_live()).count();
                 json!({
                     "ID": state.cluster_id,
-                    "Name": hostname(),
+                    "Name": hostname(), "NCPU": cpus, "MemTotal": memory,
                     "ServerVersion": env!("CARGO_PKG_VERSION"),
                     "OperatingSystem": "Evenkeel embedded engine",
                     "OSType": "linux", "Architecture": "x86_64",
@@ -123,8 +121,17 @@ impl Api {
         Ok(respond(&swarm))
     }
 
-    pub(super) async fn nodes(&self) -> Answer {
-        Ok(respond(&self.control.read(|state| json!([node(state)])).await?))
+    pub(super) async fn nodes(&self, call: &Call) -> Answer {
+        let known = ["id", "name", "label", "role", "membership", "node.label"];
+        let filters = Filters::parse(call.get("filters"), &known)?;
+        let node = self.control.read(node).await?;
+        let is_wanted = filters.any("id", |id| node["ID"].as_str().unwrap_or("").starts_with(id))
+            && filters.any("name", |name| hostname().starts_with(name))
+            && filters.any("role", |role| role == "manager")
+            && filters.any("membership", |membership| membership == "accepted")
+            && filters.any("node.label", |_| false)
+            && filters.labels(&node["Spec"]["Labels"]);
+        Ok(respond(&if is_wanted { json!([node]) } else { json!([]) }))
     }
 
     pub(super) async fn node(&self, key: &str) -> Answer {
@@ -138,28 +145,6 @@ impl Api {
         }
     }
 
-    /// Events as they happen, until the client goes. One that stops reading loses the connection.
-    pub(super) async fn events(&self, _call: &Call) -> Answer {
-        let receiver = self.control.events.subscribe();
-        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            match receiver.recv().await {
-                Ok(event) => {
-                    let line = Bytes::from(format!("{event}\n"));
-                    Some((Ok::<_, Infallible>(Frame::data(line)), receiver))
-                }
-                Err(RecvError::Lagged(_) | RecvError::Closed) => None,
-            }
-        });
-        let body = BodyExt::map_err(
-            StreamBody::new(Box::pin(stream)),
-            |never: Infallible| -> super::BoxError { match never {} },
-        );
-        let mut response = Response::new(http_body_util::BodyExt::boxed(sync(body)));
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-        Ok(response)
-    }
-
     pub(super) fn disk_usage(&self) -> Response<Body> {
         let size: u64 = self.images.list().iter().map(|(image, _)| image.size).sum();
         respond(&json!({
@@ -169,24 +154,8 @@ impl Api {
     }
 }
 
-/// Lets a stream that is only ever read by one task be shared, as boxed bodies must be.
-pub(super) fn sync<B>(body: B) -> SyncBody<B> {
-    SyncBody(std::sync::Mutex::new(body))
-}
-
-#[derive(Debug)]
-pub(super) struct SyncBody<B>(std::sync::Mutex<B>);
-
-impl<B: http_body::Body + Unpin> http_body::Body for SyncBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let body = self.get_mut().0.get_mut();
-        let body = body.unwrap_or_else(std::sync::PoisonError::into_inner);
-        std::pin::Pin::new(body).poll_frame(context)
-    }
+/// The machine's memory.
+pub(super) fn memory_bytes() -> u64 {
+    let known = rustix::system::sysinfo();
+    u64::from(known.mem_unit).saturating_mul(known.totalram)
 }

@@ -1,10 +1,12 @@
 //! Services and tasks in Docker's JSON shapes.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use dockerapi::stamp;
 use orchestrator::{Desired, Mode, Observed, Service, SlotKey, Task};
 use serde_json::{Value, json};
 
-use crate::control::State;
+use crate::control::{State, container_id};
 
 /// A service as `GET /services/{id}` shows it.
 pub(super) fn service(state: &State, service: &Service) -> Value {
@@ -144,14 +146,22 @@ pub(super) fn desired(desired: Desired) -> &'static str {
     }
 }
 
-/// The container id of a task: Docker's are 64 hexadecimal digits.
-pub(super) fn container_id(task: &Task) -> String {
-    task.id.0.bytes().chain(*b"evenkeel").map(|byte| format!("{byte:02x}")).take(32).collect()
+/// What tasks of one definition share, read once for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Templates(BTreeMap<Arc<str>, Value>);
+
+impl Templates {
+    fn of(&mut self, definition: &Arc<str>) -> Value {
+        let read = || {
+            let mut definition: Value = serde_json::from_str(definition).unwrap_or(Value::Null);
+            definition.get_mut("TaskTemplate").map_or(json!({}), Value::take)
+        };
+        self.0.entry(Arc::clone(definition)).or_insert_with(read).clone()
+    }
 }
 
-/// A task as `GET /tasks/{id}` shows it.
-pub(super) fn task(state: &State, task: &Task, pid: Option<u32>) -> Value {
-    let definition: Value = serde_json::from_str(&task.spec.definition).unwrap_or(Value::Null);
+/// A task as `GET /tasks/{id}` shows it; `index` is the version of the state it was read from.
+pub(super) fn task(task: &Task, index: u64, pid: Option<u32>, templates: &mut Templates) -> Value {
     let mut status = json!({
         "Timestamp": stamp::text(task.observed_at),
         "State": observed(task.observed),
@@ -163,18 +173,18 @@ pub(super) fn task(state: &State, task: &Task, pid: Option<u32>) -> Value {
     }
     if task.is_started {
         status["ContainerStatus"] = json!({
-            "ContainerID": container_id(task),
+            "ContainerID": container_id(&task.id),
             "PID": pid.unwrap_or(0),
             "ExitCode": task.exit_code.unwrap_or(0),
         });
     }
     let mut shown = json!({
         "ID": task.id.0,
-        "Version": { "Index": state.version_index },
+        "Version": { "Index": index },
         "CreatedAt": stamp::text(task.created_at),
         "UpdatedAt": stamp::text(task.observed_at),
         "Labels": {},
-        "Spec": definition.get("TaskTemplate").cloned().unwrap_or(json!({})),
+        "Spec": templates.of(&task.spec.definition),
         "ServiceID": task.service.0,
         "NodeID": task.node,
         "Status": status,

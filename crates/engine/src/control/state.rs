@@ -153,7 +153,11 @@ impl State {
     /// Names of the services whose spec refers to this secret or config.
     pub fn users_of(&self, id: &str) -> Vec<String> {
         let quoted = format!("\"{id}\"");
-        let refers = |s: &&orchestrator::Service| !s.is_removed && s.spec.raw.contains(&quoted);
+        let refers = |s: &&orchestrator::Service| {
+            let way_back = s.last_good.as_ref().filter(|_| s.is_rolling());
+            let is_on_way_back = way_back.is_some_and(|(_, spec)| spec.raw.contains(&quoted));
+            !s.is_removed && (s.spec.raw.contains(&quoted) || is_on_way_back)
+        };
         self.world.services().filter(refers).map(|service| service.spec.name.clone()).collect()
     }
 
@@ -245,6 +249,11 @@ pub fn task_name(world: &World, task: &orchestrator::Task) -> String {
         orchestrator::SlotKey::Replica(number) => format!("{service}.{number}.{}", task.id),
         orchestrator::SlotKey::Node(node) => format!("{service}.{node}.{}", task.id),
     }
+}
+
+/// The container id of a task: Docker's are 64 hexadecimal digits.
+pub fn container_id(task: &TaskId) -> String {
+    task.0.bytes().chain(*b"evenkeel").map(|byte| format!("{byte:02x}")).take(32).collect()
 }
 
 /// A task by id, name or unique beginning of its id.

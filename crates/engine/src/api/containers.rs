@@ -1,0 +1,317 @@
+//! Tasks as containers: what `docker ps`, `inspect`, `kill`, `logs` and `stats` use.
+
+use std::time::Duration;
+
+use dockerapi::{ApiError, filter::Filters, spec, stamp};
+use http::StatusCode;
+use orchestrator::{Observed, Task, TaskId, Time};
+use serde_json::{Value, json};
+
+use super::{Answer, Api, Call, empty, json as respond, stream, system::memory_bytes};
+use crate::{
+    control::{State, container_id, task_name},
+    driver::{Command, Usage, plan::signal_number},
+};
+
+const KEYS: [&str; 11] = [
+    "id", "name", "label", "status", "health", "ancestor", "is-task", "before", "since", "network",
+    "volume",
+];
+/// Between two looks at what a container uses.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// A started task with what its views need.
+#[derive(Clone, Debug)]
+struct Container {
+    task: Task,
+    name: String,
+    service: String,
+}
+
+impl Container {
+    fn of(state: &State, task: &Task) -> Self {
+        let service = state.world.service(&task.service).map(|s| s.spec.name.clone());
+        let name = task_name(&state.world, task);
+        Self { task: task.clone(), name, service: service.unwrap_or_default() }
+    }
+
+    fn find(state: &State, key: &str) -> Result<Self, ApiError> {
+        let key = key.trim_start_matches('/');
+        let started = state.world.tasks().filter(|task| task.is_started);
+        let mut found = started.filter(|task| {
+            !key.is_empty()
+                && (container_id(&task.id).starts_with(key) || task_name(&state.world, task) == key)
+        });
+        match (found.next(), found.next()) {
+            (Some(task), None) => Ok(Self::of(state, task)),
+            (Some(_), Some(_)) => Err(ApiError::bad_parameter(format!(
+                "Multiple IDs found with provided prefix: {key}"
+            ))),
+            _ => Err(ApiError::not_found(format!("No such container: {key}"))),
+        }
+    }
+
+    fn spec(&self) -> spec::ContainerSpec {
+        let definition: spec::Definition =
+            serde_json::from_str(&self.task.spec.definition).unwrap_or_default();
+        definition.task_template.container_spec.unwrap_or_default()
+    }
+
+    fn state(&self) -> &'static str {
+        if self.task.observed.is_end() { "exited" } else { "running" }
+    }
+
+    fn health(&self) -> &'static str {
+        let task = &self.task;
+        match (task.spec.has_health_check, task.is_unhealthy, task.observed) {
+            (false, ..) => "none",
+            (true, true, _) => "unhealthy",
+            (true, false, Observed::Running) => "healthy",
+            (true, false, _) => "starting",
+        }
+    }
+
+    fn labels(&self, spec: &spec::ContainerSpec) -> Value {
+        let mut labels = json!(spec.labels);
+        for (key, value) in [
+            ("com.docker.swarm.task", ""),
+            ("com.docker.swarm.task.id", &self.task.id.0),
+            ("com.docker.swarm.task.name", &self.name),
+            ("com.docker.swarm.node.id", &self.task.node),
+            ("com.docker.swarm.service.id", &self.task.service.0),
+            ("com.docker.swarm.service.name", &self.service),
+        ] {
+            labels[key] = json!(value);
+        }
+        labels
+    }
+
+    /// `Up 5 minutes (healthy)`.
+    fn status(&self, now: Time) -> String {
+        let since = human(now.since(self.task.observed_at));
+        if self.task.observed.is_end() {
+            return format!("Exited ({}) {since} ago", self.task.exit_code.unwrap_or(0));
+        }
+        let health = match self.health() {
+            "none" => String::new(),
+            "starting" => " (health: starting)".to_owned(),
+            other => format!(" ({other})"),
+        };
+        format!("Up {since}{health}")
+    }
+
+    /// An element of `GET /containers/json`.
+    fn summary(&self, image_id: &str, now: Time) -> Value {
+        let spec = self.spec();
+        json!({
+            "Id": container_id(&self.task.id), "Names": [format!("/{}", self.name)],
+            "Image": spec.image, "ImageID": image_id,
+            "Command": spec.command.iter().chain(&spec.args).cloned().collect::<Vec<_>>().join(" "),
+            "Created": self.task.created_at.0 / 1_000_000_000, "Ports": [],
+            "Labels": self.labels(&spec), "State": self.state(), "Status": self.status(now),
+            "HostConfig": { "NetworkMode": "host" }, "NetworkSettings": { "Networks": {} },
+            "Mounts": [],
+        })
+    }
+
+    /// `GET /containers/{id}/json`.
+    fn inspected(&self, image_id: &str, pid: Option<u32>) -> Value {
+        let (spec, task) = (self.spec(), &self.task);
+        let never = || "0001-01-01T00:00:00Z".to_owned();
+        let is_running = !task.observed.is_end();
+        let started = task.running_at.map_or_else(never, stamp::text);
+        let finished = if is_running { never() } else { stamp::text(task.observed_at) };
+        let argv: Vec<&String> = spec.command.iter().chain(&spec.args).collect();
+        let mut state = json!({
+            "Status": self.state(), "Running": is_running, "Paused": false, "Restarting": false,
+            "OOMKilled": false, "Dead": false, "Pid": pid.unwrap_or(0),
+            "ExitCode": task.exit_code.unwrap_or(0), "Error": task.error.as_deref().unwrap_or(""),
+            "StartedAt": started, "FinishedAt": finished,
+        });
+        if task.spec.has_health_check {
+            state["Health"] = json!({
+                "Status": self.health(), "FailingStreak": u8::from(task.is_unhealthy), "Log": [],
+            });
+        }
+        json!({
+            "Id": container_id(&task.id), "Created": stamp::text(task.created_at),
+            "Path": argv.first(), "Args": argv.get(1..).unwrap_or_default(),
+            "State": state, "Image": image_id, "Name": format!("/{}", self.name),
+            "RestartCount": 0, "Driver": "process", "Platform": "linux", "Mounts": [],
+            "HostConfig": { "NetworkMode": "host" },
+            "Config": {
+                "Hostname": spec.hostname, "Tty": false, "OpenStdin": false, "Env": spec.env,
+                "Entrypoint": spec.command, "Cmd": spec.args, "Image": spec.image,
+                "Labels": self.labels(&spec), "WorkingDir": spec.dir,
+            },
+            "NetworkSettings": { "Ports": {}, "Networks": {} },
+        })
+    }
+}
+
+impl Api {
+    pub(super) async fn containers(&self, call: &Call) -> Answer {
+        let filters = Filters::parse(call.get("filters"), &KEYS)?;
+        let limit = call.get("limit").and_then(|limit| limit.parse::<usize>().ok());
+        let limit = limit.filter(|limit| *limit > 0);
+        // A filter by status, and a limit, look at those that ended as well.
+        let is_all = call.is_set("all") || limit.is_some() || filters.get("status").is_some();
+        let found = self.control.read(move |state| {
+            let started = state.world.tasks().filter(|task| task.is_started);
+            let found = started.filter(|task| is_all || !task.observed.is_end());
+            found.map(|task| Container::of(state, task)).collect::<Vec<_>>()
+        });
+        let mut found = found.await?;
+        found.sort_by_key(|container| std::cmp::Reverse(container.task.created_at));
+        let now = stamp::now();
+        let shown = found
+            .iter()
+            .filter(|container| {
+                filters.any("health", |wanted| container.health() == wanted)
+                    && filters.any("status", |wanted| container.state() == wanted)
+                    && filters.any("is-task", |wanted| matches!(wanted, "true" | "1"))
+                    && filters.any("id", |id| container_id(&container.task.id).starts_with(id))
+                    && filters.any("name", |name| {
+                        container.name.contains(name.trim_start_matches(['/', '^']))
+                    })
+                    && filters.any("ancestor", |image| container.spec().image == image)
+            })
+            .map(|container| container.summary(&self.image_id(container), now))
+            .filter(|shown| filters.labels(&shown["Labels"]));
+        Ok(respond(&Value::Array(shown.take(limit.unwrap_or(usize::MAX)).collect())))
+    }
+
+    fn image_id(&self, container: &Container) -> String {
+        self.images.get(&container.spec().image).map(|image| image.id).unwrap_or_default()
+    }
+
+    async fn found(&self, key: &str) -> Result<Container, ApiError> {
+        let key = key.to_owned();
+        self.control.find(move |state| Container::find(state, &key)).await
+    }
+
+    pub(super) async fn container(&self, key: &str) -> Answer {
+        let container = self.found(key).await?;
+        let pid = self.control.driver.pid(&container.task.id);
+        Ok(respond(&container.inspected(&self.image_id(&container), pid)))
+    }
+
+    pub(super) async fn container_logs(&self, key: &str, call: &Call) -> Answer {
+        let id = self.found(key).await?.task.id;
+        self.task_logs(&id.0, call, StatusCode::BAD_REQUEST).await
+    }
+
+    pub(super) async fn kill(&self, key: &str, call: &Call) -> Answer {
+        let text = call.get("signal").filter(|text| !text.is_empty()).unwrap_or("SIGKILL");
+        let number = signal_number(text)
+            .ok_or_else(|| ApiError::bad_parameter(format!("invalid signal: {text}")))?;
+        let container = self.found(key).await?;
+        if container.task.observed.is_end() {
+            return Err(ApiError {
+                status: StatusCode::CONFLICT,
+                message: format!(
+                    "Cannot kill container: {key}: container {} is not running",
+                    container_id(&container.task.id)
+                ),
+            });
+        }
+        self.control.driver.send(Command::Signal(container.task.id, number));
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// One object (`stream=0`), or one each second for as long as the task runs.
+    pub(super) async fn container_stats(&self, key: &str, call: &Call) -> Answer {
+        let container = self.found(key).await?;
+        let is_stream = call.get("stream").is_none() || call.is_set("stream");
+        let mut before = self.sample(&container.task.id).await;
+        if !is_stream {
+            if !call.is_set("one-shot") {
+                tokio::time::sleep(SAMPLE).await;
+            }
+            let now = self.sample(&container.task.id).await;
+            return Ok(respond(&stats(&container, &before, &now)));
+        }
+        let (lines, response) = stream::open("application/json");
+        let api = self.clone();
+        tokio::spawn(async move {
+            let mut ends = api.ends.clone();
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(SAMPLE) => {}
+                    _ = ends.wait_for(|ends| *ends) => return,
+                }
+                let now = api.sample(&container.task.id).await;
+                let line = format!("{}\n", stats(&container, &before, &now));
+                if lines.send(line.into()).await.is_err() || now.usage.processes == 0 {
+                    return;
+                }
+                before = now;
+            }
+        });
+        Ok(response)
+    }
+
+    async fn sample(&self, task: &TaskId) -> Sample {
+        let (driver, task) = (self.control.driver.clone(), task.clone());
+        let look = move || Sample {
+            at: stamp::now(),
+            usage: driver.usage(&task).unwrap_or_default(),
+            system_nanos: system_nanos(),
+        };
+        let blank = Sample { at: Time(0), usage: Usage::default(), system_nanos: 0 };
+        tokio::task::spawn_blocking(look).await.unwrap_or(blank)
+    }
+}
+
+/// What a container used up to a moment.
+#[derive(Clone, Debug)]
+struct Sample {
+    at: Time,
+    usage: Usage,
+    system_nanos: u64,
+}
+
+/// Docker's stats object, with the parts that are measured here.
+fn stats(container: &Container, before: &Sample, now: &Sample) -> Value {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpu = |sample: &Sample| {
+        let total = u64::try_from(sample.usage.cpu.as_nanos()).unwrap_or(u64::MAX);
+        json!({
+            "cpu_usage": { "total_usage": total }, "system_cpu_usage": sample.system_nanos,
+            "online_cpus": cpus,
+        })
+    };
+    let limit = memory_bytes();
+    json!({
+        "id": container_id(&container.task.id), "name": format!("/{}", container.name),
+        "read": stamp::text(now.at), "preread": stamp::text(before.at),
+        "cpu_stats": cpu(now), "precpu_stats": cpu(before),
+        "memory_stats": { "usage": now.usage.memory_bytes, "limit": limit, "stats": {} },
+        "pids_stats": { "current": now.usage.processes },
+        "num_procs": 0, "networks": {}, "storage_stats": {},
+        "blkio_stats": { "io_service_bytes_recursive": [] },
+    })
+}
+
+/// What all processors did since the machine started, idle included.
+fn system_nanos() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or("").split_whitespace().skip(1).take(8);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks.saturating_mul(1_000_000_000) / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// `5 minutes`, as Docker rounds it.
+fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..=59 => format!("{seconds} seconds"),
+        60..=119 => "About a minute".to_owned(),
+        120..=3599 => format!("{} minutes", seconds / 60),
+        3600..=7199 => "About an hour".to_owned(),
+        7200..=172_799 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,164 @@
+//! Which method and path is which answer.
+
+use dockerapi::{ApiError, version};
+use http::Method;
+use hyper::{Request, body::Incoming};
+use serde_json::json;
+
+use super::{Answer, Api, Call, images, json as respond, objects, query, system, unescape};
+
+impl Api {
+    pub(super) async fn route(self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let path = version::strip(head.uri.path())?.to_owned();
+        let query = head.uri.query().map(query).unwrap_or_default();
+        let call = Call { query, body };
+        let parts: Vec<String> =
+            path.split('/').filter(|part| !part.is_empty()).map(unescape).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let method = head.method.as_str();
+        match parts.as_slice() {
+            ["services" | "tasks", ..] => self.service_route(method, &parts, call).await,
+            ["configs" | "secrets" | "networks" | "volumes", ..] => {
+                self.object_route(method, &parts, call).await
+            }
+            ["images" | "distribution", ..] => self.image_route(method, &parts, call).await,
+            ["containers" | "exec", ..] => self.container_route(method, &parts, call).await,
+            ["evenkeel", "v1", ..] => self.own_route(method, &parts[2..]).await,
+            _ => self.system_route(&head.method, &parts, call).await,
+        }
+    }
+
+    async fn system_route(&self, method: &Method, parts: &[&str], call: Call) -> Answer {
+        match (method.as_str(), parts) {
+            ("GET" | "HEAD", ["_ping"]) => Ok(system::ping(method)),
+            ("GET", ["version"]) => Ok(respond(&system::version())),
+            ("GET", ["info"]) => self.info().await,
+            ("GET", ["events"]) => self.events(&call).await,
+            ("GET", ["system", "df"]) => Ok(self.disk_usage()),
+            ("GET", ["swarm"]) => self.swarm().await,
+            ("POST", ["swarm", "init" | "join"]) => Err(system::already_a_swarm()),
+            ("POST", ["swarm", "leave"]) => Err(ApiError::not_supported(
+                "the embedded engine is a swarm of its one node for as long as it runs; end it, \
+                 with all that runs, with `keel daemon --stop --all`",
+            )),
+            ("POST", ["swarm", "update"] | ["nodes", _, "update"]) => Err(ApiError::not_supported(
+                "the embedded engine has one node with fixed settings; use a Docker Swarm for more",
+            )),
+            ("GET", ["nodes"]) => self.nodes(&call).await,
+            ("GET", ["nodes", id]) => self.node(id).await,
+            ("GET", ["plugins"]) => Ok(respond(&json!([]))),
+            ("POST", ["auth" | "plugins", ..]) => Err(ApiError::not_supported(
+                "the embedded engine has no registries and no plugins; load images with \
+                 `keel build` or `docker load`",
+            )),
+            ("POST", ["build" | "commit" | "session" | "grpc", ..]) => {
+                Err(ApiError::not_supported(
+                    "the embedded engine does not build Dockerfiles; use `keel build` with \
+                     `x-evenkeel: artifact`, or build elsewhere and `docker load`",
+                ))
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn service_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
+        match (method, parts) {
+            ("GET", ["services"]) => self.services(&call).await,
+            ("POST", ["services", "create"]) => self.create_service(call).await,
+            ("GET", ["services", id]) => self.service(id, &call).await,
+            ("DELETE", ["services", id]) => self.remove_service(id).await,
+            ("POST", ["services", id, "update"]) => self.update_service(id, call).await,
+            ("GET", ["services", id, "logs"]) => self.service_logs(id, &call).await,
+            ("GET", ["tasks"]) => self.tasks(&call).await,
+            ("GET", ["tasks", id]) => self.task(id).await,
+            ("GET", ["tasks", id, "logs"]) => {
+                self.task_logs(id, &call, http::StatusCode::INTERNAL_SERVER_ERROR).await
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn object_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
+        let kind = objects::kind(parts[0]);
+        let is_data = matches!(kind, "config" | "secret");
+        match (method, &parts[1..]) {
+            ("GET", []) => self.objects(kind, &call).await,
+            ("POST", ["create"]) => self.create_object(kind, call).await,
+            ("POST", ["prune"]) if !is_data => Err(ApiError::not_supported(format!(
+                "the embedded engine does not prune {0}; remove what you name with \
+                 `docker {kind} rm`",
+                parts[0]
+            ))),
+            ("POST", [_, "connect" | "disconnect"]) if kind == "network" => {
+                Err(single_containers())
+            }
+            ("GET", [id]) => self.object(kind, id).await,
+            ("POST", [id, "update"]) if is_data => self.update_object(kind, id, call).await,
+            ("DELETE", [id]) => self.delete_object(kind, id).await,
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn image_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
+        match (method, parts) {
+            ("GET", ["images", "json"]) => Ok(self.images()),
+            ("POST", ["images", "load"]) => self.load_image(call).await,
+            ("POST", ["images", "prune"]) => self.prune_images(&call).await,
+            ("POST", ["images", "create"]) => {
+                let name = call.get("fromImage").unwrap_or("").to_owned();
+                Err(images::no_registry(&name))
+            }
+            ("POST", ["images", .., "push"])
+            | ("GET", ["images", "get"] | ["images", .., "get"]) => Err(ApiError::not_supported(
+                "the embedded engine takes images and does not hand them out; keep the file \
+                     that `keel build` made, or push it from a Docker engine",
+            )),
+            ("GET", ["images", name @ .., "json"]) => self.image(&name.join("/")),
+            ("POST", ["images", name @ .., "tag"]) => self.tag_image(&name.join("/"), &call).await,
+            ("DELETE", ["images", name @ ..]) => self.remove_image(&name.join("/")).await,
+            ("GET", ["distribution", name @ .., "json"]) => {
+                Err(images::no_registry(&name.join("/")))
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn container_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
+        match (method, parts) {
+            ("GET", ["containers", "json"]) => self.containers(&call).await,
+            ("GET", ["containers", id, "json"]) => self.container(id).await,
+            ("GET", ["containers", id, "logs"]) => self.container_logs(id, &call).await,
+            ("GET", ["containers", id, "stats"]) => self.container_stats(id, &call).await,
+            ("POST", ["containers", id, "kill"]) => self.kill(id, &call).await,
+            ("GET" | "POST" | "PUT" | "HEAD" | "DELETE", ["containers" | "exec", _, ..]) => {
+                Err(single_containers())
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    async fn own_route(&self, method: &str, parts: &[&str]) -> Answer {
+        match (method, parts) {
+            ("GET", ["ready"]) => self.ready().await,
+            ("GET", ["stats"]) => self.own_stats().await,
+            ("GET", ["tasks"]) => self.own_tasks().await,
+            ("GET", ["ports"]) => self.own_ports().await,
+            ("POST", ["stop-all"]) => self.stop_all().await,
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// Docker's words.
+fn unknown() -> ApiError {
+    ApiError::not_found("page not found")
+}
+
+fn single_containers() -> ApiError {
+    ApiError::not_supported(
+        "the embedded engine runs services, whose tasks are processes of this machine; change the \
+         service (`docker service update`, `keel deploy`), or use a Docker engine for single \
+         containers, exec and cp",
+    )
+}
