@@ -3,10 +3,15 @@
 //! Commands go in through [`Driver::send`] and never block; what happened comes back as
 //! [`Report`]s on the channel the driver was built with, stamped with the time it happened.
 
+mod folder;
+mod health;
 pub mod plan;
+mod ports;
 mod probe;
 pub mod process;
 mod task;
+mod usage;
+mod user;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -116,14 +116,7 @@ impl Engine {
         stats: StatsSource,
     ) -> Result<Self, Error> {
         let state = &config.state;
-        for folder in ["", "run", "tasks", "images"] {
-            let path = state.join(folder);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|source| Error::Folder { path, source })?;
-        }
+        folders(state)?;
         let lock = lock(state)?;
         let mut store = Store::open(&state.join("state.db"))?;
         control::found(&mut store)?;
@@ -156,6 +149,22 @@ impl Engine {
             let _ = part.await;
         }
     }
+}
+
+/// Makes the folders. Tasks of other users (`user:`) pass through to what is theirs, and can list
+/// nothing on the way; only an engine of root has such tasks.
+fn folders(state: &Path) -> Result<(), Error> {
+    let passable = if rustix::process::geteuid().is_root() { 0o011 } else { 0 };
+    for (folder, added) in [("", passable), ("run", 0), ("tasks", passable), ("images", passable)] {
+        let path = state.join(folder);
+        let make = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            let mode = fs::metadata(&path)?.permissions().mode() | added;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+        };
+        make().map_err(|source| Error::Folder { path: path.clone(), source })?;
+    }
+    Ok(())
 }
 
 /// One engine per folder. The file names the process that holds it.

@@ -7,13 +7,14 @@
 //! ```
 
 mod archive;
+pub(crate) mod path;
 mod unpack;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Image {
     pub size: u64,
     /// The OCI image config.
     pub config: Value,
+    /// Digest of the manifest (or index) it came with, by which a pinned reference names it.
+    #[serde(default)]
+    pub manifest: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -59,12 +63,18 @@ struct Index {
 pub struct Store {
     folder: PathBuf,
     index: Mutex<Index>,
+    /// Tasks that need an image's files: task → image id.
+    holds: Mutex<BTreeMap<String, String>>,
+    /// Blobs come and go one change at a time, so that none goes between its coming and its index.
+    blobs: Mutex<()>,
     unpacking: Mutex<()>,
 }
 
 impl Store {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Io { path: folder.to_owned(), source };
+        // What a crash left half done.
+        let _ = fs::remove_dir_all(folder.join("incoming"));
         for part in ["blobs/sha256", "roots", "incoming"] {
             fs::create_dir_all(folder.join(part)).map_err(failed)?;
         }
@@ -75,17 +85,28 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Index::default(),
             Err(error) => return Err(failed(error)),
         };
-        let (index, unpacking) = (Mutex::new(index), Mutex::new(()));
-        Ok(Self { folder: folder.to_owned(), index, unpacking })
+        Ok(Self {
+            folder: folder.to_owned(),
+            index: Mutex::new(index),
+            holds: Mutex::default(),
+            blobs: Mutex::default(),
+            unpacking: Mutex::default(),
+        })
     }
 
-    /// Loads an OCI layout or a `docker save` archive; returns the names it brought.
+    /// Loads an OCI layout or a `docker save` archive; returns the names it brought, or the id of
+    /// an image without a name.
     pub fn load(&self, archive: impl io::Read) -> Result<Vec<String>, Error> {
         let incoming = tempfile_in(&self.folder.join("incoming")).map_err(|e| self.io(e))?;
-        let loaded = archive::read(archive, &incoming, self).and_then(|images| {
+        let loaded = archive::receive(archive, &incoming).and_then(|files| {
+            let _one_at_a_time = lock(&self.blobs);
+            let images = files.import(self)?;
             let mut names = Vec::new();
             self.change(|index| {
                 for (image, tags) in images {
+                    if tags.is_empty() {
+                        names.push(image.id.clone());
+                    }
                     for tag in tags {
                         index.names.insert(normalised(&tag), image.id.clone());
                         names.push(normalised(&tag));
@@ -96,29 +117,34 @@ impl Store {
             Ok(names)
         });
         let _ = fs::remove_dir_all(&incoming);
+        if loaded.is_err() {
+            let _one_at_a_time = lock(&self.blobs);
+            self.collect_garbage();
+        }
         loaded
     }
 
-    /// The image of a name, an id or the beginning of an id.
+    /// The image of a name, a digest (`name@sha256:…`), an id or the beginning of an id.
     pub fn get(&self, name: &str) -> Result<Image, Error> {
+        find(&self.index(), name).cloned().ok_or_else(|| not_found(name))
+    }
+
+    /// As [`Self::get`]; the image then stays until the task lets it go.
+    pub fn hold(&self, name: &str, task: &str) -> Result<Image, Error> {
         let index = self.index();
-        let by_name = index.names.get(&normalised(name));
-        let found = by_name.and_then(|id| index.images.get(id)).or_else(|| {
-            let wanted = name.strip_prefix("sha256:").unwrap_or(name);
-            let is_id = wanted.len() >= 8 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-            let mut all = index.images.values();
-            all.find(|image| is_id && hex(&image.id).starts_with(wanted))
-        });
-        found.cloned().ok_or_else(|| Error::NotFound(name.to_owned()))
+        let image = find(&index, name).ok_or_else(|| not_found(name))?;
+        lock(&self.holds).insert(task.to_owned(), image.id.clone());
+        Ok(image.clone())
+    }
+
+    pub fn release(&self, task: &str) {
+        lock(&self.holds).remove(task);
     }
 
     /// All images with their names.
     pub fn list(&self) -> Vec<(Image, Vec<String>)> {
         let index = self.index();
-        let names_of = |id: &str| {
-            index.names.iter().filter(|(_, i)| *i == id).map(|(name, _)| name.clone()).collect()
-        };
-        index.images.values().map(|image| (image.clone(), names_of(&image.id))).collect()
+        index.images.values().map(|image| (image.clone(), names_of(&index, &image.id))).collect()
     }
 
     pub fn tag(&self, name: &str, new: &str) -> Result<(), Error> {
@@ -130,17 +156,35 @@ impl Store {
 
     /// Takes a name away; the last one takes the image with it. `used` are images that tasks run.
     pub fn remove(&self, name: &str, used: &BTreeSet<String>) -> Result<(), Error> {
-        let image = self.get(name)?;
-        if used.contains(&normalised(name)) {
-            let by = "a service".to_owned();
-            return Err(Error::InUse { name: name.to_owned(), by });
+        let in_use = |by: String| Error::InUse { name: name.to_owned(), by };
+        let _one_at_a_time = lock(&self.blobs);
+        let mut changed = self.index();
+        let image = find(&changed, name).cloned().ok_or_else(|| not_found(name))?;
+        let names: Vec<String> = names_of(&changed, &image.id);
+        let gone = match names.as_slice() {
+            _ if names.contains(&normalised(name)) => Some(normalised(name)),
+            [] => None,
+            [only] => Some(only.clone()),
+            many => return Err(in_use(format!("the names {}", many.join(", ")))),
+        };
+        if gone.as_ref().is_some_and(|gone| used.contains(gone)) {
+            return Err(in_use("a service".to_owned()));
         }
-        self.change(|index| {
-            index.names.remove(&normalised(name));
-            if !index.names.values().any(|id| *id == image.id) {
+        let is_last = names.len() <= 1;
+        if let Some((task, _)) =
+            lock(&self.holds).iter().find(|(_, id)| is_last && **id == image.id)
+        {
+            return Err(in_use(format!("task {task}")));
+        }
+        self.change_held(&mut changed, |index| {
+            if let Some(gone) = gone {
+                index.names.remove(&gone);
+            }
+            if is_last {
                 index.images.remove(&image.id);
             }
         })?;
+        drop(changed);
         self.collect_garbage();
         Ok(())
     }
@@ -166,36 +210,53 @@ impl Store {
     /// The folder with the image's files; unpacked on first use.
     pub fn root(&self, image: &Image) -> Result<PathBuf, Error> {
         let root = self.folder.join("roots").join(hex(&image.id));
-        let _one_at_a_time = self.unpacking.lock();
+        let _one_at_a_time = lock(&self.unpacking);
         if root.is_dir() {
             return Ok(root);
         }
         let fresh = tempfile_in(&self.folder.join("incoming")).map_err(|e| self.io(e))?;
+        let digests = diff_ids(&image.config);
         let unpacked = image
             .layers
             .iter()
-            .try_for_each(|layer| unpack::layer(&self.blob(layer), &fresh))
-            .and_then(|()| fs::rename(&fresh, &root).map_err(|e| self.io(e)));
+            .enumerate()
+            .try_for_each(|(at, layer)| {
+                unpack::layer(&self.blob(layer), &fresh, digests.get(at).copied())
+            })
+            .and_then(|()| self.settle(&fresh, &root));
         if unpacked.is_err() {
             let _ = fs::remove_dir_all(&fresh);
         }
         unpacked.map(|()| root)
     }
 
+    /// The files are on disk before their folder has its name.
+    fn settle(&self, fresh: &Path, root: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Io { path: root.to_owned(), source };
+        let folder = fs::File::open(fresh).map_err(failed)?;
+        rustix::fs::syncfs(&folder).map_err(|error| failed(error.into()))?;
+        fs::rename(fresh, root).map_err(failed)
+    }
+
     fn blob(&self, digest: &str) -> PathBuf {
         self.folder.join("blobs/sha256").join(hex(digest))
     }
 
-    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
     }
 
     fn change(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
-        let mut index = self.index();
+        self.change_held(&mut self.index(), change)
+    }
+
+    fn change_held(&self, index: &mut Index, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
         let mut changed = index.clone();
         change(&mut changed);
-        let text = serde_json::to_vec(&changed).map_err(|e| Error::Archive(e.to_string()))?;
-        disk::replace(&self.folder.join("index.json"), &text).map_err(|e| self.io(e))?;
+        let path = self.folder.join("index.json");
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let text = serde_json::to_vec(&changed).map_err(|e| failed(e.into()))?;
+        disk::replace(&path, &text).map_err(failed)?;
         *index = changed;
         Ok(())
     }
@@ -205,9 +266,47 @@ impl Store {
     }
 }
 
-/// `name:latest` for `name`.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn find<'a>(index: &'a Index, name: &str) -> Option<&'a Image> {
+    if let Some((_, digest)) = name.split_once('@') {
+        let is = |image: &&Image| image.id == digest || image.manifest.as_deref() == Some(digest);
+        return index.images.values().find(is);
+    }
+    if let Some(id) = index.names.get(&normalised(name)) {
+        return index.images.get(id);
+    }
+    let wanted = name.strip_prefix("sha256:").unwrap_or(name);
+    if wanted.len() < 4 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut found = index.images.values().filter(|image| hex(&image.id).starts_with(wanted));
+    // The beginning of two ids names neither.
+    found.next().filter(|_| found.next().is_none())
+}
+
+fn not_found(name: &str) -> Error {
+    let is_exact = name.contains('@') || name.starts_with("sha256:");
+    Error::NotFound(if is_exact { name.to_owned() } else { normalised(name) })
+}
+
+fn names_of(index: &Index, id: &str) -> Vec<String> {
+    index.names.iter().filter(|(_, known)| *known == id).map(|(name, _)| name.clone()).collect()
+}
+
+/// The digests of the layers' tars, in order.
+fn diff_ids(config: &Value) -> Vec<&str> {
+    let ids = config.pointer("/rootfs/diff_ids").and_then(Value::as_array);
+    ids.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// `name:latest` for `name`, as Docker shows it: without its own registry and without a digest.
 pub fn normalised(name: &str) -> String {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
     let last = name.rsplit('/').next().unwrap_or(name);
     if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
 }

@@ -2,13 +2,18 @@
 //!
 //! One line is `<unix nanoseconds> <o|e> <text>`. `log` is written to, `log.1` is the one before.
 
+mod reader;
+
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use orchestrator::Time;
+
+pub use reader::Reader;
 
 /// Longer lines are cut into pieces.
 pub const LINE_LIMIT: usize = 16 * 1024;
@@ -31,6 +36,8 @@ pub struct Writer {
     max_files: u32,
     /// Lines that a full disk swallowed; told once it has space again.
     dropped: u64,
+    /// Times never go back within a log, whatever the clock does.
+    last: Time,
 }
 
 impl Writer {
@@ -42,18 +49,26 @@ impl Writer {
             max_bytes,
             max_files: max_files.max(1),
             dropped: 0,
+            last: Time(0),
         };
         writer.reopen();
         writer
     }
 
     fn reopen(&mut self) {
-        self.file = File::options().create(true).append(true).open(self.folder.join("log")).ok();
+        self.file = File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(self.folder.join("log"))
+            .ok();
         self.written = self.file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
     }
 
     /// Writes one line. A disk that is full loses the line and never stops the task.
     pub fn line(&mut self, at: Time, is_error: bool, text: &[u8]) {
+        let at = at.max(self.last);
+        self.last = at;
         let mut bytes = Vec::with_capacity(text.len() + 24);
         if self.dropped > 0 {
             let lost = self.dropped;
@@ -71,11 +86,14 @@ impl Writer {
                 self.written += bytes.len() as u64;
                 self.dropped = 0;
             }
-            Some(Err(_)) | None => {
+            Some(Err(_)) => {
                 self.dropped += 1;
-                if self.file.is_none() {
-                    self.reopen();
-                }
+                // Half a line would be read as the beginning of the next.
+                let _ = self.file.as_ref().map(|file| file.set_len(self.written));
+            }
+            None => {
+                self.dropped += 1;
+                self.reopen();
             }
         }
     }
@@ -96,96 +114,6 @@ impl Writer {
     }
 }
 
-/// Reads a task's lines from the oldest kept one, and goes on where it stopped.
-#[derive(Debug)]
-pub struct Reader {
-    folder: PathBuf,
-    /// Files still to read before `log`, oldest first.
-    older: Vec<PathBuf>,
-    current: Option<BufReader<File>>,
-    is_last: bool,
-    partial: String,
-}
-
-impl Reader {
-    pub fn open(folder: &Path) -> Self {
-        let mut older: Vec<PathBuf> = (1..100)
-            .map(|number| folder.join(format!("log.{number}")))
-            .take_while(|path| path.exists())
-            .collect();
-        older.reverse();
-        let folder = folder.to_owned();
-        Self { folder, older, current: None, is_last: false, partial: String::new() }
-    }
-
-    /// The next line; `None` when there is none now. Called again later it goes on.
-    pub fn next_line(&mut self) -> io::Result<Option<Line>> {
-        loop {
-            if self.current.is_none() && !self.open_next()? {
-                return Ok(None);
-            }
-            let Some(file) = self.current.as_mut() else { return Ok(None) };
-            let mut bytes = Vec::new();
-            file.read_until(b'\n', &mut bytes)?;
-            self.partial.push_str(&String::from_utf8_lossy(&bytes));
-            if self.partial.ends_with('\n') {
-                let text = std::mem::take(&mut self.partial);
-                if let Some(line) = parse(text.trim_end_matches('\n')) {
-                    return Ok(Some(line));
-                }
-                continue;
-            }
-            if !self.is_last {
-                self.current = None;
-                continue;
-            }
-            if !self.was_rotated()? {
-                return Ok(None);
-            }
-            self.current = None;
-            self.is_last = false;
-        }
-    }
-
-    fn open_next(&mut self) -> io::Result<bool> {
-        let path = if self.older.is_empty() {
-            self.is_last = true;
-            self.folder.join("log")
-        } else {
-            self.older.remove(0)
-        };
-        match File::open(&path) {
-            Ok(file) => {
-                self.current = Some(BufReader::with_capacity(64 * 1024, file));
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The file that is read is no longer the one that is written: it was rotated away.
-    fn was_rotated(&mut self) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let Some(file) = self.current.as_mut() else { return Ok(false) };
-        let ours = file.get_ref().metadata()?;
-        let at = file.stream_position()?;
-        let Ok(newest) = std::fs::metadata(self.folder.join("log")) else { return Ok(false) };
-        // Lines may have been added between the last read and the rotation.
-        if newest.ino() != ours.ino() && at < ours.len() {
-            file.seek(SeekFrom::Start(at))?;
-            return Ok(false);
-        }
-        Ok(newest.ino() != ours.ino())
-    }
-}
-
-fn parse(line: &str) -> Option<Line> {
-    let (at, rest) = line.split_once(' ')?;
-    let (stream, text) = rest.split_once(' ')?;
-    Some(Line { at: Time(at.parse().ok()?), is_error: stream == "e", text: text.to_owned() })
-}
-
 /// The last `count` lines of a task, oldest first.
 pub fn tail(folder: &Path, count: usize) -> Vec<Line> {
     let mut reader = Reader::open(folder);
@@ -202,6 +130,51 @@ pub fn tail(folder: &Path, count: usize) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_sleeps_through_rotations_misses_nothing_that_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::open(folder.path(), 200, 4);
+        let mut reader = Reader::open(folder.path());
+        writer.line(Time(0), false, b"line 0");
+        assert_eq!(reader.next_line().expect("reads").map(|line| line.at), Some(Time(0)));
+        // Three more files' worth, so that the reader's own has moved by three places.
+        for number in 1..45 {
+            writer.line(Time(number), false, format!("line {number}").as_bytes());
+        }
+        let mut seen = Vec::new();
+        while let Some(line) = reader.next_line().expect("reads") {
+            seen.push(line.at.0);
+        }
+        let kept: Vec<u64> = tail(folder.path(), 1000).iter().map(|line| line.at.0).collect();
+        assert!(seen.is_sorted(), "{seen:?}");
+        assert!(seen.ends_with(&kept) || kept.ends_with(&seen), "{seen:?} {kept:?}");
+        assert_eq!(seen, (1..45).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_character_cut_by_two_reads_stays_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut reader = Reader::open(folder.path());
+        let path = folder.path().join("log");
+        let line = "7 o grün\n".as_bytes();
+        std::fs::write(&path, &line[..7]).expect("written");
+        assert_eq!(reader.next_line().expect("reads"), None);
+        let mut file = File::options().append(true).open(&path).expect("opened");
+        file.write_all(&line[7..]).expect("written");
+        let read = reader.next_line().expect("reads").expect("a line");
+        assert_eq!(read.text, "grün");
+    }
+
+    #[test]
+    fn times_in_a_log_never_go_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::open(folder.path(), 1 << 20, 2);
+        writer.line(Time(9), false, b"first");
+        writer.line(Time(3), true, b"second");
+        let times: Vec<Time> = tail(folder.path(), 9).iter().map(|line| line.at).collect();
+        assert_eq!(times, [Time(9), Time(9)]);
+    }
 
     #[test]
     fn lines_survive_rotation_in_order_and_old_ones_go() {

@@ -1,7 +1,10 @@
 //! What survives: one SQLite file, written in whole transactions, each on disk before anything is
 //! done about it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -46,6 +49,8 @@ impl Store {
             }
             _ => StoreError::Io { path: path.to_owned(), reason: error.to_string() },
         };
+        private(path)
+            .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
         let connection = Connection::open(path).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
@@ -78,6 +83,9 @@ impl Store {
     fn keep_copy(&self) {
         let copy = self.path.with_extension("db.last-good");
         let beside = self.path.with_extension("db.copying");
+        if let Err(error) = private(&beside) {
+            return tracing::warn!(%error, path = %beside.display(), "no copy of the state is kept");
+        }
         let copied = (|| {
             let mut target = Connection::open(&beside)?;
             rusqlite::backup::Backup::new(&self.connection, &mut target)?.run_to_completion(
@@ -147,4 +155,10 @@ impl Store {
     fn corrupt(&self, error: &rusqlite::Error) -> StoreError {
         StoreError::Corrupt { path: self.path.clone(), reason: error.to_string() }
     }
+}
+/// The state holds secrets: whoever may pass its folder must not read the file. What SQLite puts
+/// beside it gets the same mode.
+fn private(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }

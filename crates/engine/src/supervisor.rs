@@ -4,31 +4,37 @@
 //! ```text
 //! task folder:  task.json  what to run (written by the driver)
 //!               lock       held while the supervisor lives: a task never runs twice
+//!               started    written under the lock before there is a process
 //!               pid.json   who runs, with start times against recycled process ids
 //!               log, log.N the output
-//!               exit.json  how it ended
+//!               exit.json  how it ended; `reserved` is its space on the disk until then
 //! ```
+
+mod pipes;
+mod process;
 
 use std::{
     fs::File,
-    io::Read,
-    os::{
-        fd::AsFd,
-        unix::process::{CommandExt, ExitStatusExt},
+    io::{self, Write},
+    os::unix::{
+        fs::FileExt,
+        process::{CommandExt, ExitStatusExt},
     },
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, flock},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{disk, log};
+use pipes::Pipes;
+pub use process::{Process, kill_marked, start_time};
 
 /// What a supervisor runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,14 +48,6 @@ pub struct Job {
     pub log_max_files: u32,
     /// Target port → loopback port.
     pub ports: Vec<(u16, u16)>,
-}
-
-/// A process that cannot be mistaken for a later one with the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    pub pid: i32,
-    /// Clock ticks since boot (`/proc/PID/stat`, field 22).
-    pub started: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,34 +67,67 @@ pub struct Ended {
 
 /// After the task's end its output may still come from processes it left behind; not for ever.
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(2);
+/// How long another supervisor, or the driver's look at the lock, may keep it.
+const LOCK_DEADLINE: Duration = Duration::from_millis(500);
+/// How often the process is looked at where the kernel gives no descriptor of it.
+const LOOK: Duration = Duration::from_millis(200);
+/// Space kept for `exit.json`.
+const RESERVED: usize = 1024;
 
 /// Runs the task in `folder` to its end.
 pub fn run(folder: &Path) -> ExitCode {
-    let Ok(lock) = File::options().create(true).append(true).open(folder.join("lock")) else {
-        return ExitCode::FAILURE;
-    };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return ExitCode::FAILURE;
-    }
-    if folder.join("exit.json").exists() || folder.join("pid.json").exists() {
+    let _ = rustix::process::setsid();
+    ignore_signals();
+    let Some(_lock) = lock(folder) else { return ExitCode::FAILURE };
+    if ["exit.json", "pid.json", "started"].iter().any(|name| folder.join(name).exists()) {
         return ExitCode::FAILURE;
     }
+    let mut exit = Exit { folder, reserved: None };
     let Some(job) = read_json::<Job>(&folder.join("task.json")) else {
-        return ended(folder, -1, Some("its task.json cannot be read".to_owned()));
+        return exit.record(126, Some("its task.json cannot be read".to_owned()));
     };
+    if let Err(error) = exit.reserve().and_then(|()| File::create(folder.join("started"))) {
+        let text = format!("{}: {error}; free space under it", folder.display());
+        return exit.record(126, Some(text));
+    }
     let mut log = log::Writer::open(folder, job.log_max_bytes, job.log_max_files);
-    match start(&job) {
-        Ok(child) => supervise(folder, child, &mut log),
-        Err(error) => {
-            let program = job.argv.first().map_or("", String::as_str);
-            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-            let reason = format!("starting container failed: exec: {program:?}: {error}");
-            ended(folder, code, Some(reason))
-        }
+    match start(&job).map_err(|error| refusal(&job, &error)) {
+        Ok(mut child) => match introduce(folder, &child) {
+            Ok(()) => {
+                let code = supervise(&mut child, &mut log);
+                exit.record(code, None)
+            }
+            Err(error) => {
+                kill(&mut child);
+                exit.record(126, Some(error))
+            }
+        },
+        Err((code, reason)) => exit.record(code, Some(reason)),
     }
 }
 
-fn start(job: &Job) -> std::io::Result<Child> {
+/// Signals for whoever started the engine are not for its tasks. Handled and not set to "ignore",
+/// which the task would inherit.
+fn ignore_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
+}
+
+fn lock(folder: &Path) -> Option<File> {
+    let lock = File::options().create(true).append(true).open(folder.join("lock")).ok()?;
+    let started = Instant::now();
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if started.elapsed() > LOCK_DEADLINE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(lock)
+}
+
+fn start(job: &Job) -> io::Result<Child> {
     let empty = String::new();
     let mut command = Command::new(job.argv.first().unwrap_or(&empty));
     command
@@ -117,154 +148,117 @@ fn start(job: &Job) -> std::io::Result<Child> {
     command.spawn()
 }
 
-fn supervise(folder: &Path, mut child: Child, log: &mut log::Writer) -> ExitCode {
-    let pid = i32::try_from(child.id()).unwrap_or(-1);
-    let own = i32::try_from(std::process::id()).unwrap_or(-1);
-    let process = |pid| Process { pid, started: start_time(pid).unwrap_or(0) };
-    let running = Running { supervisor: process(own), child: process(pid) };
-    let text = serde_json::to_vec(&running).unwrap_or_default();
-    // A full disk must not stop a task that runs; the driver then knows it by its lock.
-    let _ = disk::replace(&folder.join("pid.json"), &text);
-    let mut pipes = Pipes {
-        stdout: child
-            .stdout
-            .take()
-            .map(|pipe| Lines::new(File::from(std::os::fd::OwnedFd::from(pipe)), false)),
-        stderr: child
-            .stderr
-            .take()
-            .map(|pipe| Lines::new(File::from(std::os::fd::OwnedFd::from(pipe)), true)),
+/// Docker's words for a program that cannot be started, with the exit code that shells use.
+fn refusal(job: &Job, error: &io::Error) -> (i32, String) {
+    let program = job.argv.first().map_or("", String::as_str);
+    let is_there = Path::new(&job.cwd).join(program).exists();
+    let (code, reason) = match error.kind() {
+        io::ErrorKind::NotFound if is_there => {
+            (127, format!("exec {program}: its interpreter or loader is not on this machine"))
+        }
+        io::ErrorKind::NotFound if program.contains('/') => {
+            (127, format!("stat {program}: no such file or directory"))
+        }
+        io::ErrorKind::NotFound => (127, "executable file not found in $PATH".to_owned()),
+        io::ErrorKind::PermissionDenied => (126, "permission denied".to_owned()),
+        _ => (126, error.to_string()),
     };
-    let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    (code, format!("starting container failed: exec: {program:?}: {reason}"))
+}
+
+/// Says who runs. A task that nobody could find again may not run.
+fn introduce(folder: &Path, child: &Child) -> Result<(), String> {
+    let own = i32::try_from(std::process::id()).unwrap_or(-1);
+    let pid = i32::try_from(child.id()).unwrap_or(-1);
+    let running = Process::of(own)
+        .zip(Process::of(pid))
+        .map(|(supervisor, child)| Running { supervisor, child })
+        .ok_or("its process cannot be found in /proc")?;
+    let text = serde_json::to_vec(&running).map_err(|error| error.to_string())?;
+    disk::replace(&folder.join("pid.json"), &text).map_err(|error| {
+        format!("record its process in {}: {error}; free space under it", folder.display())
+    })
+}
+
+/// Logs the output until the process ends; returns its exit code.
+fn supervise(child: &mut Child, log: &mut log::Writer) -> i32 {
+    let mut pipes = Pipes::of(child);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let wait = if pidfd.is_some() { None } else { Some(LOOK) };
     let status = loop {
-        pipes.pump(pidfd.as_ref(), None, log);
+        if !pipes.pump(pidfd.as_ref(), wait, log) && pidfd.is_some() {
+            continue;
+        }
+        // As in a container, nothing outlives the main process. It is not waited for yet, so its
+        // group's number is still its own.
+        if pidfd.is_some() {
+            kill_group(child);
+        }
         if let Ok(Some(status)) = child.try_wait() {
             break status;
         }
     };
     let deadline = Instant::now() + OUTPUT_DEADLINE;
     while pipes.is_open() && Instant::now() < deadline {
-        pipes.pump(None::<&File>, Some(deadline), log);
+        let left = deadline.saturating_duration_since(Instant::now());
+        pipes.pump(None::<&File>, Some(left), log);
     }
     pipes.flush(log);
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    ended(folder, code, None)
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-fn ended(folder: &Path, code: i32, error: Option<String>) -> ExitCode {
-    let ended = Ended { code, error, at: dockerapi::stamp::now().0 };
-    let text = serde_json::to_vec(&ended).unwrap_or_default();
-    // The exit status is worth waiting for space.
-    for _ in 0..600 {
-        if disk::replace(&folder.join("exit.json"), &text).is_ok() {
+fn kill_group(child: &Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+fn kill(child: &mut Child) {
+    kill_group(child);
+    let _ = child.wait();
+}
+
+/// The record of the end. Its space is taken at the start: a full disk does not lose it.
+struct Exit<'a> {
+    folder: &'a Path,
+    reserved: Option<File>,
+}
+
+impl Exit<'_> {
+    fn reserve(&mut self) -> io::Result<()> {
+        let mut file = File::create(self.folder.join("reserved"))?;
+        file.write_all(&[b' '; RESERVED])?;
+        file.sync_all()?;
+        self.reserved = Some(file);
+        Ok(())
+    }
+
+    fn record(&mut self, code: i32, error: Option<String>) -> ExitCode {
+        let error = error.map(|error| error.chars().take(200).collect());
+        let ended = Ended { code, error, at: dockerapi::stamp::now().0 };
+        let text = serde_json::to_vec(&ended).unwrap_or_default();
+        if self.use_reserved(&text).is_ok() {
             return ExitCode::SUCCESS;
         }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    ExitCode::FAILURE
-}
-
-struct Pipes {
-    stdout: Option<Lines>,
-    stderr: Option<Lines>,
-}
-
-impl Pipes {
-    fn is_open(&self) -> bool {
-        self.stdout.is_some() || self.stderr.is_some()
-    }
-
-    /// Waits for output, for the process to end, or for the deadline, and logs what came.
-    fn pump(&mut self, ends: Option<impl AsFd>, until: Option<Instant>, log: &mut log::Writer) {
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(3);
-        for lines in [&self.stdout, &self.stderr].into_iter().flatten() {
-            fds.push(PollFd::new(&lines.pipe, PollFlags::IN));
-        }
-        let ends = ends.as_ref().map(AsFd::as_fd);
-        if let Some(ends) = &ends {
-            fds.push(PollFd::new(ends, PollFlags::IN));
-        }
-        let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
-        if poll(&mut fds, wait.as_ref()).is_err() {
-            return;
-        }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        let mut ready = ready.into_iter();
-        for lines in [&mut self.stdout, &mut self.stderr] {
-            if lines.is_some()
-                && ready.next() == Some(true)
-                && lines.as_mut().is_some_and(|lines| !lines.read(log))
-                && let Some(mut closed) = lines.take()
-            {
-                closed.flush(log);
+        // The exit status is worth waiting for space.
+        for _ in 0..60 {
+            if disk::replace(&self.folder.join("exit.json"), &text).is_ok() {
+                return ExitCode::SUCCESS;
             }
+            std::thread::sleep(Duration::from_secs(1));
         }
+        ExitCode::FAILURE
     }
 
-    fn flush(&mut self, log: &mut log::Writer) {
-        for lines in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
-            lines.flush(log);
-        }
-    }
-}
-
-/// One pipe, cut into lines.
-struct Lines {
-    pipe: File,
-    is_error: bool,
-    partial: Vec<u8>,
-}
-
-impl Lines {
-    fn new(pipe: File, is_error: bool) -> Self {
-        Self { pipe, is_error, partial: Vec::new() }
-    }
-
-    /// Reads what is there; false at the end.
-    fn read(&mut self, log: &mut log::Writer) -> bool {
-        let mut buffer = [0_u8; 8192];
-        let count = match self.pipe.read(&mut buffer) {
-            Ok(0) | Err(_) => return false,
-            Ok(count) => count,
+    fn use_reserved(&mut self, text: &[u8]) -> io::Result<()> {
+        let Some(file) = self.reserved.take().filter(|_| text.len() <= RESERVED) else {
+            return Err(io::ErrorKind::NotFound.into());
         };
-        let now = dockerapi::stamp::now();
-        for piece in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
-            match piece.strip_suffix(b"\n") {
-                Some(end) => {
-                    self.partial.extend(end);
-                    log.line(now, self.is_error, &self.partial);
-                    self.partial.clear();
-                }
-                None => self.partial.extend(piece),
-            }
-            if self.partial.len() >= log::LINE_LIMIT {
-                self.flush(log);
-            }
-        }
-        true
-    }
-
-    fn flush(&mut self, log: &mut log::Writer) {
-        if !self.partial.is_empty() {
-            log.line(dockerapi::stamp::now(), self.is_error, &self.partial);
-            self.partial.clear();
-        }
-    }
-}
-
-/// When a process started; none when there is no such process.
-pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may hold anything, so count from the last one.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-impl Process {
-    /// It is still the same process.
-    pub fn is_alive(self) -> bool {
-        start_time(self.pid) == Some(self.started)
+        file.write_all_at(text, 0)?;
+        file.sync_all()?;
+        std::fs::rename(self.folder.join("reserved"), self.folder.join("exit.json"))?;
+        File::open(self.folder)?.sync_all()
     }
 }
 

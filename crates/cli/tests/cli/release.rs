@@ -106,3 +106,25 @@ fn the_guides_script_deploys_the_guides_stack() {
     assert_eq!(deployed.code, 0, "{}", deployed.err);
     assert!(deployed.out.starts_with("release v1 of ala is live"), "{}", deployed.out);
 }
+
+#[test]
+fn a_task_runs_as_the_user_that_the_service_names() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::start();
+    let stack = std::fs::read_to_string(site.path("docker-stack.yml")).expect("read");
+    let stack = stack.replace("    image: work", "    user: \"65534\"\n    image: work");
+    std::fs::write(site.path("docker-stack.yml"), stack).expect("written");
+    std::fs::write(site.path("run-good.sh"), "id -u\ntouch own\nexec sleep 600\n")
+        .expect("written");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(site.path("."), open).expect("changed");
+    let deployed = site.deploy("v1", &[]);
+    if !rustix::process::geteuid().is_root() {
+        assert_eq!(deployed.code, 3, "{}", deployed.err);
+        assert!(deployed.err.contains("take `user:` out"), "{}", deployed.err);
+        return;
+    }
+    assert_eq!(deployed.code, 0, "{}", deployed.err);
+    let said = site.run(&["logs", "site_work"], &[]);
+    assert!(said.out.contains("65534") && !said.out.contains("denied"), "{}", said.out);
+}

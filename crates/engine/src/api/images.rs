@@ -149,8 +149,11 @@ impl Api {
                     continue;
                 }
                 for name in names.iter().filter(|n| !kept.iter().any(|k| n.starts_with(k))) {
-                    images.remove(name, &used)?;
-                    gone.push(json!({ "Untagged": name }));
+                    match images.remove(name, &used) {
+                        Ok(()) => gone.push(json!({ "Untagged": name })),
+                        Err(Error::InUse { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 if images.get(&image.id).is_err() {
                     bytes += image.size;

@@ -10,7 +10,19 @@ use std::{
 use dockerapi::spec::{ContainerSpec, Healthcheck};
 use serde_json::Value;
 
-use super::{Launch, probe::Probe};
+use super::{
+    Launch,
+    health::{Probe, Test},
+};
+use crate::image;
+
+/// The variable by which whatever a task left behind is found.
+const MARKER: &str = "EVENKEEL_TASK";
+
+/// The entry of a task's environment that no other process has.
+pub(super) fn marker(task: &orchestrator::TaskId) -> String {
+    format!("{MARKER}={task}")
+}
 
 /// The image's part of what is run.
 pub(super) struct ImageConfig<'a>(pub(super) &'a Value);
@@ -53,9 +65,11 @@ pub(super) fn environment(
     let mut env = BTreeMap::new();
     env.insert("PATH".to_owned(), std::env::var("PATH").unwrap_or("/usr/bin:/bin".to_owned()));
     for entry in image.list("Env").iter().chain(&spec.env) {
-        if let Some((key, value)) = entry.split_once('=') {
-            env.insert(key.to_owned(), expand(value, launch));
-        }
+        match entry.split_once('=') {
+            Some((key, value)) => env.insert(key.to_owned(), expand(value, launch)),
+            // A name alone takes the variable away, as Docker does.
+            None => env.remove(entry),
+        };
     }
     for value in env.values_mut() {
         for part in ["/run/secrets/", "/run/configs/"] {
@@ -71,6 +85,7 @@ pub(super) fn environment(
         env.insert(format!("PORT_{target}"), own.to_string());
     }
     env.insert("HOST".to_owned(), "127.0.0.1".to_owned());
+    env.insert(MARKER.to_owned(), launch.task.0.clone());
     if !spec.hostname.is_empty() {
         env.insert("HOSTNAME".to_owned(), expand(&spec.hostname, launch));
     }
@@ -102,28 +117,30 @@ fn expand(value: &str, launch: &Launch) -> String {
 
 /// Where a program is: in the image first, then on the host. The name as it was, when nowhere.
 pub(super) fn program(name: &str, root: &Path, env: &[(String, String)]) -> String {
-    let inside = |path: &str| root.join(path.trim_start_matches('/'));
+    let inside = |path: &Path| image::path::resolve(root, path).filter(|own| own.is_file());
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     if name.starts_with('/') {
-        let own = inside(name);
-        return if own.exists() { text(own) } else { name.to_owned() };
+        return inside(Path::new(name)).map_or_else(|| name.to_owned(), text);
     }
     if name.contains('/') {
         return name.to_owned();
     }
     let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, value)| value);
     let folders = || path.split(':').filter(|folder| !folder.is_empty());
-    folders()
-        .map(|folder| inside(folder).join(name))
-        .chain(folders().map(|folder| Path::new(folder).join(name)))
-        .find(|candidate| candidate.is_file())
-        .map_or_else(|| name.to_owned(), text)
+    let own = folders().find_map(|folder| inside(&Path::new(folder).join(name)));
+    let host = || folders().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file());
+    own.or_else(host).map_or_else(|| name.to_owned(), text)
 }
 
 /// The working folder that the image or the service names; `/` when none does.
 pub(super) fn working_folder<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &'a str {
     let own = if spec.dir.is_empty() { image.text("WorkingDir") } else { &spec.dir };
     if own.is_empty() { "/" } else { own }
+}
+
+/// The user that the service or the image names; nothing when none does.
+pub(super) fn user<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &'a str {
+    if spec.user.is_empty() { image.text("User") } else { &spec.user }
 }
 
 /// The stop signal's number; SIGTERM when none is named.
@@ -162,12 +179,14 @@ pub(super) fn grace(spec: &ContainerSpec) -> Duration {
     spec.stop_grace_period.map_or(Duration::from_secs(10), Duration::from_nanos)
 }
 
-/// The probe in force: HTTP by label, else the service's command, else the image's.
+/// The probe in force: HTTP by label, else the service's command, else the image's. Programs are
+/// looked up as the task's own.
 pub(super) fn probe(
     image: &ImageConfig<'_>,
     spec: &ContainerSpec,
     launch: &Launch,
     ports: &[(u16, u16)],
+    lookup: impl Fn(&str) -> String,
 ) -> Option<Probe> {
     let own = spec.healthcheck.clone();
     let inherited = image.healthcheck();
@@ -176,15 +195,19 @@ pub(super) fn probe(
     let timing = own.or(inherited).unwrap_or_default();
     if let Some(path) = launch.service_labels.get(dockerapi::convert::HEALTH_HTTP) {
         let port = ports.first().map(|(_, own)| *own)?;
-        return Some(Probe::http(port, path, &timing));
+        return Some(Probe::new(Test::Http { port, path: path.clone() }, &timing));
     }
     let test = test?.test;
-    match test.first().map(String::as_str) {
-        Some("CMD") => Some(Probe::command(test[1..].to_vec(), &timing)),
-        Some("CMD-SHELL") => {
-            let shell = ["/bin/sh".to_owned(), "-c".to_owned()];
-            Some(Probe::command(shell.into_iter().chain(test[1..].to_vec()).collect(), &timing))
+    let (kind, rest) = test.split_first()?;
+    let argv = match (kind.as_str(), rest) {
+        ("CMD", [program, arguments @ ..]) => {
+            std::iter::once(lookup(program)).chain(arguments.iter().cloned()).collect()
         }
-        _ => None,
-    }
+        ("CMD-SHELL", script) => {
+            let shell = [lookup("/bin/sh"), "-c".to_owned()];
+            shell.into_iter().chain(script.iter().cloned()).collect()
+        }
+        _ => return None,
+    };
+    Some(Probe::new(Test::Command(argv), &timing))
 }

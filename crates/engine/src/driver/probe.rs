@@ -1,174 +1,129 @@
-//! Health probes: when the next one is due, what its outcome means, and running one.
-//!
-//! ```text
-//! Starting ──success──▶ Healthy ──`retries` failures in a row──▶ Unhealthy
-//!    └──no success within start_period + retries × interval────────▲
-//! ```
-//!
-//! While starting, probes come at once and often, so readiness costs milliseconds and not an
-//! interval; how long a task may take is Docker's rule all the same.
+//! Running one health probe: a command in the task's own environment, or an HTTP GET.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::process::Stdio;
 
-use dockerapi::spec::Healthcheck;
+use orchestrator::Time;
+use rustix::process::{Pid, Signal};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::Command,
     time::timeout,
 };
 
+use super::health::{Probe, Test};
 use crate::supervisor::Job;
 
-#[derive(Clone, Debug)]
-enum Test {
-    Command(Vec<String>),
-    Http { port: u16, path: String },
+/// What is kept of a probe's output.
+const OUTPUT_LIMIT: u64 = 4096;
+/// The head of an answer up to its status.
+const HEAD: usize = 13;
+
+/// What one probe saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    pub start: Time,
+    pub end: Time,
+    /// 0 when it is well, −1 when there was no exit code.
+    pub exit_code: i32,
+    pub output: String,
 }
 
-/// A health check with its timing.
-#[derive(Clone, Debug)]
-pub(super) struct Probe {
-    test: Test,
-    interval: Duration,
-    timeout: Duration,
-    retries: u32,
-    start_period: Duration,
+struct Outcome {
+    exit_code: i32,
+    output: String,
 }
 
-impl Probe {
-    pub(super) fn http(port: u16, path: &str, timing: &Healthcheck) -> Self {
-        Self::new(Test::Http { port, path: path.to_owned() }, timing)
-    }
-
-    pub(super) fn command(argv: Vec<String>, timing: &Healthcheck) -> Self {
-        Self::new(Test::Command(argv), timing)
-    }
-
-    fn new(test: Test, timing: &Healthcheck) -> Self {
-        let or = |nanos: u64, default: u64| match nanos {
-            0 => Duration::from_secs(default),
-            nanos => Duration::from_nanos(nanos),
-        };
-        Self {
-            test,
-            interval: or(timing.interval, 30),
-            timeout: or(timing.timeout, 30),
-            retries: u32::try_from(timing.retries).unwrap_or(3).clamp(1, 1000),
-            start_period: Duration::from_nanos(timing.start_period),
-        }
-        .with_default_retries(timing.retries)
-    }
-
-    fn with_default_retries(mut self, retries: u64) -> Self {
-        if retries == 0 {
-            self.retries = 3;
-        }
-        self
-    }
-
-    /// Programs are looked up as the task's own.
-    pub(super) fn resolve(&mut self, lookup: impl Fn(&str) -> String) {
-        if let Test::Command(argv) = &mut self.test
-            && let Some(first) = argv.first_mut()
-        {
-            *first = lookup(first);
-        }
-    }
-
-    /// Runs it once. `Err` says what was seen.
-    pub(super) async fn run(&self, job: &Job) -> Result<(), String> {
-        let outcome = match &self.test {
-            Test::Http { port, path } => timeout(self.timeout, http(*port, path)).await,
-            Test::Command(argv) => timeout(self.timeout, command(argv, job)).await,
-        };
-        outcome
-            .unwrap_or_else(|_| Err(format!("Health check exceeded timeout ({:?})", self.timeout)))
+impl Outcome {
+    fn failed(output: impl Into<String>) -> Self {
+        Self { exit_code: -1, output: output.into() }
     }
 }
 
-/// What a probe's outcome means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// For the first time.
-    BecameHealthy,
-    Unhealthy,
-    /// Nothing new.
-    GoOn,
+/// Runs it once.
+pub(super) async fn run(probe: &Probe, job: &Job) -> Probed {
+    let start = dockerapi::stamp::now();
+    let outcome = match &probe.test {
+        Test::Http { port, path } => timeout(probe.timeout, http(*port, path)).await,
+        Test::Command(argv) => timeout(probe.timeout, command(argv, job)).await,
+    };
+    let outcome = outcome.unwrap_or_else(|_| {
+        Outcome::failed(format!("Health check exceeded timeout ({:?})", probe.timeout))
+    });
+    let end = dockerapi::stamp::now();
+    Probed { start, end, exit_code: outcome.exit_code, output: outcome.output }
 }
 
-/// Where the health of one task stands.
-#[derive(Clone, Debug)]
-pub(super) struct Health {
-    started: Instant,
-    is_healthy: bool,
-    streak: u32,
-    wait: Duration,
-}
-
-impl Health {
-    pub(super) fn new(started: Instant, is_healthy: bool) -> Self {
-        Self { started, is_healthy, streak: 0, wait: Duration::from_millis(5) }
+impl Probed {
+    pub(super) fn is_fine(&self) -> bool {
+        self.exit_code == 0
     }
 
-    /// How long until the next probe.
-    pub(super) fn next_wait(&mut self, probe: &Probe) -> Duration {
-        if self.is_healthy {
-            return probe.interval;
+    /// For people.
+    pub(super) fn reason(&self) -> String {
+        match (self.exit_code, self.output.trim()) {
+            (-1, output) => output.to_owned(),
+            (code, "") => format!("exit code {code}"),
+            (code, output) => format!("exit code {code}: {output}"),
         }
-        let wait = self.wait;
-        self.wait = (wait * 3 / 2).min(probe.interval).min(Duration::from_millis(500));
-        wait
-    }
-
-    pub(super) fn judge(&mut self, probe: &Probe, now: Instant, is_fine: bool) -> Verdict {
-        if is_fine {
-            self.streak = 0;
-            let is_first = !std::mem::replace(&mut self.is_healthy, true);
-            return if is_first { Verdict::BecameHealthy } else { Verdict::GoOn };
-        }
-        if self.is_healthy {
-            self.streak += 1;
-            return if self.streak >= probe.retries { Verdict::Unhealthy } else { Verdict::GoOn };
-        }
-        let patience = probe.start_period + probe.interval * probe.retries;
-        if now.duration_since(self.started) >= patience {
-            return Verdict::Unhealthy;
-        }
-        Verdict::GoOn
     }
 }
 
-async fn http(port: u16, path: &str) -> Result<(), String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
+async fn http(port: u16, path: &str) -> Outcome {
+    match answer(port, path).await {
+        Ok(line) => {
+            let status: Option<u16> = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+            match status {
+                Some(200..=399) => Outcome { exit_code: 0, output: line },
+                _ => Outcome { exit_code: 1, output: format!("GET {path} answered {line}") },
+            }
+        }
+        Err(error) => Outcome::failed(format!("GET {path} on port {port}: {error}")),
+    }
+}
+
+/// The first line of the answer.
+async fn answer(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let slash = if path.starts_with('/') { "" } else { "/" };
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: keel-health\r\n\
-         Connection: close\r\n\r\n"
+        "GET {slash}{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: keel-health\r\n\
+         Accept: */*\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+    stream.write_all(request.as_bytes()).await?;
     let mut head = vec![0_u8; 1024];
     let mut length = 0;
-    while length < 13 {
-        let count = stream.read(&mut head[length..]).await.map_err(|e| e.to_string())?;
-        if count == 0 {
-            return Err("the connection was closed before an answer".to_owned());
+    while length < HEAD {
+        match stream.read(&mut head[length..]).await? {
+            0 => return Err(std::io::Error::other("closed before an answer")),
+            count => length += count,
         }
-        length += count;
     }
-    let line = String::from_utf8_lossy(&head[..length]);
-    let status = line.split(' ').nth(1).unwrap_or("");
-    match status.parse::<u16>() {
-        Ok(200..=399) => Ok(()),
-        _ => Err(format!("GET {path} answered {}", line.lines().next().unwrap_or_default())),
+    // The rest is taken too: an answer that nobody reads is an error in some servers' logs.
+    let (mut rest, mut nowhere) = (stream.take(1 << 20), tokio::io::sink());
+    let reading = tokio::io::copy(&mut rest, &mut nowhere);
+    let _ = timeout(std::time::Duration::from_secs(1), reading).await;
+    let head = String::from_utf8_lossy(&head[..length]);
+    Ok(head.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Ends the probe's whole group, also when its future is dropped at the deadline.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
-async fn command(argv: &[String], job: &Job) -> Result<(), String> {
-    let Some((program, arguments)) = argv.split_first() else { return Ok(()) };
-    let child = Command::new(program)
+async fn command(argv: &[String], job: &Job) -> Outcome {
+    let Some((program, arguments)) = argv.split_first() else {
+        return Outcome::failed("the health check has no command");
+    };
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(job.env.iter().map(|(k, v)| (k, v)))
@@ -177,62 +132,38 @@ async fn command(argv: &[String], job: &Job) -> Result<(), String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("{program}: {error}"))?;
-    let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
+        .kill_on_drop(true);
+    if let (Some(uid), Some(gid)) = (job.uid, job.gid) {
+        command.uid(uid).gid(gid);
     }
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stderr));
-    let said: String = said.trim().chars().take(4096).collect();
-    let code = output.status.code().unwrap_or(-1);
-    Err(format!("exit code {code}{}{said}", if said.is_empty() { "" } else { ": " }))
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Outcome::failed(format!("{program}: {error}")),
+    };
+    let group = Group(child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)));
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut said, complained) = tokio::join!(output(stdout), output(stderr));
+    said.extend(complained);
+    let status = child.wait().await;
+    // It ended by itself; its group's number may be another's now.
+    let mut group = group;
+    group.0 = None;
+    let mut text = String::from_utf8_lossy(&said).trim().to_owned();
+    if said.len() as u64 > OUTPUT_LIMIT {
+        text = text.chars().take(4096).collect::<String>() + "...";
+    }
+    match status {
+        Ok(status) => Outcome { exit_code: status.code().unwrap_or(-1), output: text },
+        Err(error) => Outcome::failed(error.to_string()),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn probe() -> Probe {
-        let second = 1_000_000_000;
-        let timing = Healthcheck {
-            interval: second,
-            retries: 2,
-            start_period: second,
-            ..Default::default()
-        };
-        Probe::http(1, "/", &timing)
+/// The beginning of what is said; the rest is read and thrown away.
+async fn output(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(mut pipe) = pipe {
+        let _ = (&mut pipe).take(OUTPUT_LIMIT + 1).read_to_end(&mut said).await;
+        let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
     }
-
-    #[test]
-    fn a_task_that_never_answers_is_unhealthy_after_dockers_time_and_not_before() {
-        let (probe, start) = (probe(), Instant::now());
-        let mut health = Health::new(start, false);
-        let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(health.judge(&probe, at(2900), false), Verdict::GoOn);
-        assert_eq!(health.judge(&probe, at(3000), false), Verdict::Unhealthy);
-    }
-
-    #[test]
-    fn a_healthy_task_turns_unhealthy_after_enough_failures_in_a_row() {
-        let (probe, start) = (probe(), Instant::now());
-        let mut health = Health::new(start, false);
-        assert_eq!(health.judge(&probe, start, true), Verdict::BecameHealthy);
-        assert_eq!(health.judge(&probe, start, false), Verdict::GoOn);
-        assert_eq!(health.judge(&probe, start, true), Verdict::GoOn);
-        assert_eq!(health.judge(&probe, start, false), Verdict::GoOn);
-        assert_eq!(health.judge(&probe, start, false), Verdict::Unhealthy);
-    }
-
-    #[test]
-    fn probes_start_at_once_and_become_rarer() {
-        let probe = probe();
-        let mut health = Health::new(Instant::now(), false);
-        let waits: Vec<Duration> = (0..20).map(|_| health.next_wait(&probe)).collect();
-        assert!(waits[0] <= Duration::from_millis(10));
-        assert!(waits.is_sorted());
-        assert_eq!(waits[19], Duration::from_millis(500));
-    }
+    said
 }

@@ -4,23 +4,20 @@
 //! out and answers questions about what runs.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use orchestrator::TaskId;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Command, Driver, Launch, Report, Usage, task};
+use super::{Command, Driver, Launch, Report, Usage, ports::Ports, task, usage::Groups};
 use crate::{image, supervisor::Running};
 
 /// Commands that may wait for one task: it has a short life and each comes once.
 const QUEUE: usize = 32;
-/// Ports for tasks lie below the range that outgoing connections take theirs from.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -46,7 +43,8 @@ pub(super) struct Shared {
     pub(super) images: Arc<image::Store>,
     pub(super) reports: mpsc::Sender<Report>,
     known: Mutex<HashMap<TaskId, Known>>,
-    taken: Mutex<BTreeSet<u16>>,
+    pub(super) ports: Ports,
+    groups: Groups,
 }
 
 impl Shared {
@@ -61,33 +59,8 @@ impl Shared {
 
     fn forget(&self, task: &TaskId) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, port) in known.into_iter().flat_map(|known| known.ports) {
-            taken.remove(&port);
-        }
-    }
-
-    /// A loopback port for each target port (one when there is none), that no other task has.
-    pub(super) fn choose_ports(&self, targets: &[u16]) -> Option<Vec<(u16, u16)>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seed = [0_u8; 2];
-        getrandom::fill(&mut seed).ok()?;
-        let span = PORTS.end - PORTS.start;
-        let first = u16::from_le_bytes(seed) % span;
-        let mut free = (0..span).map(|step| PORTS.start + (first + step) % span).filter(|port| {
-            !taken.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
-        });
-        let targets: &[u16] = if targets.is_empty() { &[0] } else { targets };
-        let ports: Option<Vec<(u16, u16)>> =
-            targets.iter().map(|target| Some((*target, free.next()?))).collect();
-        drop(free);
-        taken.extend(ports.iter().flatten().map(|(_, port)| *port));
-        ports
-    }
-
-    pub(super) fn take_ports(&self, ports: &[(u16, u16)]) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.extend(ports.iter().map(|(_, port)| *port));
+        self.ports.give_back(&known.unwrap_or_default().ports);
+        self.images.release(&task.0);
     }
 }
 
@@ -106,8 +79,8 @@ impl ProcessDriver {
         images: Arc<image::Store>,
         reports: mpsc::Sender<Report>,
     ) -> Arc<Self> {
-        let (known, taken) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { config, images, reports, known, taken });
+        let (known, ports, groups) = (Mutex::default(), Ports::default(), Groups::default());
+        let shared = Arc::new(Shared { config, images, reports, known, ports, groups });
         Arc::new(Self { shared, runtime: Handle::current(), actors: Mutex::default() })
     }
 
@@ -165,29 +138,6 @@ impl Driver for ProcessDriver {
     }
 
     fn usage(&self, task: &TaskId) -> Option<Usage> {
-        usage(self.shared.known(task)?.running?.child.pid)
+        self.shared.groups.of(self.shared.known(task)?.running?.child.pid)
     }
-}
-
-/// Sums up the process group of a task.
-fn usage(leader: i32) -> Option<Usage> {
-    let ticks = rustix::param::clock_ticks_per_second();
-    let page = rustix::param::page_size() as u64;
-    let mut usage = Usage::default();
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let number = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-        if number(2) != u64::try_from(leader).ok()? {
-            continue;
-        }
-        usage.processes += 1;
-        usage.cpu += Duration::from_millis((number(11) + number(12)) * 1000 / ticks);
-        usage.memory_bytes += number(21) * page;
-    }
-    (usage.processes > 0).then_some(usage)
 }

@@ -1,68 +1,225 @@
-//! A layer's files onto disk: never outside the image's folder, never a device.
+//! A layer's files onto disk: never outside the image's folder, never a device, and only those
+//! whose digest the image's config names.
 
 use std::{
+    collections::HashSet,
+    error::Error as _,
     fs::{self, File},
     io::{self, BufReader, Read},
-    path::{Component, Path},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
-use super::Error;
+use sha2::{Digest, Sha256};
+use tar::{Entry, EntryType};
 
-/// Unpacks one layer (tar, or tar with gzip) into `root`, whiteouts applied.
-pub(super) fn layer(blob: &Path, root: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: root.to_owned(), source };
+use super::{Error, path::resolve_parent};
+
+/// Unpacks one layer (tar, or tar with gzip) into `root`, whiteouts applied. `expected` is the
+/// digest of the layer's tar as the image's config has it.
+pub(super) fn layer(blob: &Path, root: &Path, expected: Option<&str>) -> Result<(), Error> {
+    let failed = |error| explain(blob, &error);
     let mut file = BufReader::new(File::open(blob).map_err(failed)?);
-    let mut magic = [0_u8; 2];
-    let count = file.read(&mut magic).map_err(failed)?;
-    let whole = io::Cursor::new(magic[..count].to_vec()).chain(file);
-    if magic == [0x1f, 0x8b] {
-        entries(flate2::read::GzDecoder::new(whole), root)
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic).map_err(failed)?;
+    if magic == [0x28, 0xb5, 0x2f, 0xfd] {
+        let text = "a layer is compressed with zstd; save the image with gzip or uncompressed";
+        return Err(Error::Archive(text.to_owned()));
+    }
+    let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
+    let whole = io::Cursor::new(magic).chain(file);
+    let tar: Box<dyn Read> = if is_gzip {
+        Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)))
     } else {
-        entries(whole, root)
+        Box::new(whole)
+    };
+    let mut tar = Hashing { inner: tar, hash: Sha256::new() };
+    Layer { root, written: HashSet::new() }.unpack(&mut tar)?;
+    io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
+    let found = format!("sha256:{}", super::archive::text_of(tar.hash));
+    match expected {
+        Some(expected) if expected != found => Err(Error::Digest(expected.to_owned())),
+        _ => Ok(()),
     }
 }
 
-fn entries(layer: impl Read, root: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: root.to_owned(), source };
-    let mut archive = tar::Archive::new(layer);
-    archive.set_preserve_permissions(true);
-    archive.set_overwrite(true);
-    for entry in archive.entries().map_err(failed)? {
-        let mut entry = entry.map_err(failed)?;
-        let path = entry.path().map_err(failed)?.into_owned();
-        let refused = || Error::Escape { path: path.display().to_string() };
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(refused());
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+struct Layer<'a> {
+    root: &'a Path,
+    /// What this layer brought, with the folders above: whiteouts are about layers below only.
+    written: HashSet<PathBuf>,
+}
+
+impl Layer<'_> {
+    fn unpack(&mut self, tar: impl Read) -> Result<(), Error> {
+        let failed = |error| explain(self.root, &error);
+        let mut archive = tar::Archive::new(tar);
+        for entry in archive.entries().map_err(failed)? {
+            let entry = entry.map_err(|error| explain(self.root, &error))?;
+            self.entry(entry)?;
         }
-        let kind = entry.header().entry_type();
-        if kind.is_block_special() || kind.is_character_special() || kind.is_fifo() {
-            return Err(refused());
+        Ok(())
+    }
+
+    fn entry(&mut self, mut entry: Entry<'_, impl Read>) -> Result<(), Error> {
+        let path = entry.path().map_err(|error| explain(self.root, &error))?.into_owned();
+        if entry.header().entry_type() == EntryType::XGlobalHeader {
+            return Ok(());
         }
-        if let Some(gone) = whiteout(&path) {
-            let gone = root.join(gone);
-            let is_inside = gone
-                .parent()
-                .and_then(|parent| parent.canonicalize().ok())
-                .zip(root.canonicalize().ok())
-                .is_some_and(|(parent, root)| parent.starts_with(root));
-            if is_inside {
-                let _ = fs::remove_file(&gone);
-                let _ = fs::remove_dir_all(&gone);
+        let Some(place) = self.place(&path)? else { return Ok(()) };
+        let name = place.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(hidden) = name.strip_prefix(".wh.") {
+            return self.whiteout(&place, hidden);
+        }
+        let made = match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                make_file(&mut entry, &place)
             }
-            continue;
+            EntryType::Directory => make_folder(&entry, &place),
+            EntryType::Symlink => make_room(&place)
+                .and_then(|()| link_target(&entry))
+                .and_then(|target| symlink(target, &place)),
+            EntryType::Link => {
+                let target = link_target(&entry).map_err(|error| explain(self.root, &error))?;
+                let Some(target) = self.place(&target)? else { return Err(escape(&path)) };
+                make_room(&place).and_then(|()| fs::hard_link(target, &place))
+            }
+            _ => return Err(escape(&path)),
+        };
+        made.map_err(|error| explain(&place, &error))?;
+        for above in place.ancestors().take_while(|above| *above != self.root) {
+            if !self.written.insert(above.to_owned()) {
+                break;
+            }
         }
-        // `unpack_in` refuses to follow links out of `root`; false says that it skipped the entry.
-        if !entry.unpack_in(root).map_err(failed)? {
-            return Err(refused());
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Where an entry belongs; none for the image's root itself. Its folder is there afterwards.
+    fn place(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(escape(path));
+        }
+        let place = resolve_parent(self.root, path).ok_or_else(|| escape(path))?;
+        if place == *self.root {
+            return Ok(None);
+        }
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder).map_err(|error| explain(&place, &error))?;
+        }
+        Ok(Some(place))
+    }
+
+    /// `dir/.wh.name` hides `dir/name` of the layers below, `dir/.wh..wh..opq` all they have.
+    fn whiteout(&self, place: &Path, hidden: &str) -> Result<(), Error> {
+        let Some(folder) = place.parent() else { return Ok(()) };
+        let gone = match hidden {
+            ".wh..opq" => return self.prune(folder).map_err(|error| explain(folder, &error)),
+            "" | "." | ".." => return Err(escape(place)),
+            // Marks of other storage drivers, without a meaning here.
+            _ if hidden.starts_with(".wh.") => return Ok(()),
+            _ => folder.join(hidden),
+        };
+        if self.written.contains(&gone) {
+            return self.prune(&gone).map_err(|error| explain(&gone, &error));
+        }
+        remove(&gone).map_err(|error| explain(&gone, &error))
+    }
+
+    /// Deletes what layers below left in a folder.
+    fn prune(&self, folder: &Path) -> io::Result<()> {
+        if !fs::symlink_metadata(folder)?.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if self.written.contains(&path) {
+                self.prune(&path)?;
+            } else {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// `dir/.wh.name` deletes `dir/name` of the layers below.
-fn whiteout(path: &Path) -> Option<std::path::PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let gone = name.strip_prefix(".wh.")?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Some(if gone == ".wh..opq" { folder.to_owned() } else { folder.join(gone) })
+fn make_file(entry: &mut Entry<'_, impl Read>, place: &Path) -> io::Result<()> {
+    make_room(place)?;
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(place)?;
+    io::copy(entry, &mut file)?;
+    if let Ok(seconds) = entry.header().mtime() {
+        let _ = file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    }
+    // Without setuid: nothing here runs as anybody else. Readable for ourselves.
+    let mode = entry.header().mode()? & 0o777 | 0o400;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+fn make_folder(entry: &Entry<'_, impl Read>, place: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(place).is_ok_and(|known| known.is_dir()) {
+        make_room(place)?;
+        fs::create_dir(place)?;
+    }
+    let mode = entry.header().mode()? & 0o777 | 0o700;
+    fs::set_permissions(place, fs::Permissions::from_mode(mode))
+}
+
+fn link_target(entry: &Entry<'_, impl Read>) -> io::Result<PathBuf> {
+    let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
+    target.ok_or_else(|| io::Error::other("a link without a target"))
+}
+
+/// Takes away what a layer below has at the same place.
+fn make_room(place: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(place) {
+        Ok(_) => remove(place),
+        Err(_) => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(known) if known.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn escape(path: &Path) -> Error {
+    Error::Escape { path: path.display().to_string() }
+}
+
+/// The disk's error, or the archive's: readers wrap one in the other.
+pub(super) fn explain(path: &Path, error: &io::Error) -> Error {
+    let mut text = error.to_string();
+    let mut code = error.raw_os_error();
+    let mut inner = error.source();
+    while let Some(cause) = inner {
+        code = code.or_else(|| cause.downcast_ref::<io::Error>()?.raw_os_error());
+        text = format!("{text}: {cause}");
+        inner = cause.source();
+    }
+    match code {
+        Some(code) => {
+            Error::Io { path: path.to_owned(), source: io::Error::from_raw_os_error(code) }
+        }
+        None => Error::Archive(text),
+    }
 }

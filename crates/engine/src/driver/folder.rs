@@ -1,0 +1,174 @@
+//! A task's folder: made once from the image and the definition, read back ever after.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
+    path::Path,
+    time::Duration,
+};
+
+use dockerapi::spec::{ContainerSpec, Definition};
+
+use super::{
+    Launch,
+    health::Probe,
+    plan::{self, ImageConfig},
+    process::Shared,
+    user::{self, User},
+};
+use crate::{
+    disk, image,
+    supervisor::{Job, read_json},
+};
+
+/// What a started task needs to be watched and stopped.
+pub(super) struct Plan {
+    pub(super) job: Job,
+    pub(super) probe: Option<Probe>,
+    pub(super) stop_signal: i32,
+    pub(super) grace: Duration,
+}
+
+/// Makes the task's folder, or reads it where it is made already. The error is for people.
+pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result<Plan, String> {
+    let definition: Definition = serde_json::from_str(&launch.definition)
+        .map_err(|error| format!("the task's definition cannot be read: {error}"))?;
+    let spec = definition.task_template.container_spec.unwrap_or_default();
+    let image = shared.images.hold(&spec.image, &launch.task.0).map_err(|e| e.to_string())?;
+    let root = shared.images.root(&image).map_err(|error| error.to_string())?;
+    let config = ImageConfig(&image.config);
+    let known = read_json::<Job>(&folder.join("task.json"));
+    let ports = match &known {
+        Some(job) => job.ports.clone(),
+        None => {
+            let targets: Vec<u16> =
+                definition.endpoint_spec.ports.iter().map(|port| port.target_port).collect();
+            shared.ports.choose(&targets).ok_or("no free loopback port for the task")?
+        }
+    };
+    shared.know(&launch.task, |known| known.ports.clone_from(&ports));
+    let job = match known {
+        Some(job) => job,
+        None => {
+            let user = user::of(&config, &spec, &root)?;
+            let made = Made { shared, launch, folder, root: &root, config: &config, spec: &spec };
+            let job = made
+                .make(ports, user)
+                .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
+            if let Some(closed) =
+                user.and_then(|user| user::closed_folder(Path::new(&job.cwd), user))
+            {
+                let (name, closed) = (plan::user(&config, &spec), closed.display());
+                return Err(format!("user {name} may not enter {closed}; `chmod a+x {closed}`"));
+            }
+            disk::replace(
+                &folder.join("task.json"),
+                &serde_json::to_vec(&job).map_err(|error| error.to_string())?,
+            )
+            .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
+            job
+        }
+    };
+    let lookup = |program: &str| plan::program(program, &root, &job.env);
+    let probe = plan::probe(&config, &spec, launch, &job.ports, lookup);
+    let (stop_signal, grace) = (plan::stop_signal(&config, &spec), plan::grace(&spec));
+    Ok(Plan { job, probe, stop_signal, grace })
+}
+
+struct Made<'a> {
+    shared: &'a Shared,
+    launch: &'a Launch,
+    folder: &'a Path,
+    root: &'a Path,
+    config: &'a ImageConfig<'a>,
+    spec: &'a ContainerSpec,
+}
+
+impl Made<'_> {
+    fn make(&self, ports: Vec<(u16, u16)>, user: Option<User>) -> io::Result<Job> {
+        // Others may pass through, to the folders that are theirs, and see nothing.
+        let mode = if user.is_some() { 0o711 } else { 0o700 };
+        fs::DirBuilder::new().recursive(true).mode(mode).create(self.folder)?;
+        self.files(user)?;
+        let env = plan::environment(self.config, self.spec, self.launch, &ports, self.folder);
+        let cwd = self.working_folder(user)?;
+        Ok(Job {
+            argv: self.command_line(&env),
+            env,
+            cwd: cwd.to_string_lossy().into_owned(),
+            uid: user.map(|user| user.uid),
+            gid: user.map(|user| user.gid),
+            log_max_bytes: self.shared.config.log_max_bytes,
+            log_max_files: self.shared.config.log_max_files,
+            ports,
+        })
+    }
+
+    fn command_line(&self, env: &[(String, String)]) -> Vec<String> {
+        let mut argv = plan::command_line(self.config, self.spec);
+        if let Some(first) = argv.first_mut() {
+            *first = plan::program(first, self.root, env);
+        }
+        // A path that the image has means the image's file, as it would in a container.
+        for argument in argv.iter_mut().skip(1) {
+            let is_path = argument.len() > 1 && argument.starts_with('/');
+            let own = image::path::resolve(self.root, Path::new(argument.as_str()));
+            if let Some(own) = own.filter(|own| is_path && own.exists()) {
+                *argument = own.to_string_lossy().into_owned();
+            }
+        }
+        argv
+    }
+
+    /// A folder of the task's own, with links to what the image has in its working folder.
+    fn working_folder(&self, user: Option<User>) -> io::Result<std::path::PathBuf> {
+        let cwd = self.folder.join("work");
+        fs::create_dir_all(&cwd)?;
+        let wanted = Path::new(plan::working_folder(self.config, self.spec));
+        let wanted = image::path::resolve(self.root, wanted);
+        let entries = wanted.map(fs::read_dir).into_iter().flatten().flatten();
+        for entry in entries.flatten() {
+            let link = cwd.join(entry.file_name());
+            if !link.exists() {
+                symlink(entry.path(), link)?;
+            }
+        }
+        if let Some(user) = user {
+            chown(&cwd, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(cwd)
+    }
+
+    /// Secrets and configs as files in the task's private folder.
+    fn files(&self, user: Option<User>) -> io::Result<()> {
+        let secrets = self.spec.secrets.iter().map(|reference| ("run/secrets", reference));
+        let configs = self.spec.configs.iter().map(|reference| ("run/configs", reference));
+        for (under, reference) in secrets.chain(configs) {
+            let Some(bytes) = self.launch.files.get(reference.id()) else { continue };
+            let name = Path::new(&reference.file.name).file_name().unwrap_or_default();
+            let path = self.folder.join("files").join(under).join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let mode = reference.file.mode.unwrap_or(0o444) & 0o777;
+            let mut file = fs::File::options()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)?;
+            io::Write::write_all(&mut file, bytes)?;
+            if let Some(user) = user {
+                chown(&path, Some(user.uid), Some(user.gid))?;
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        }
+        if let (Some(user), files) = (user, self.folder.join("files"))
+            && files.exists()
+        {
+            chown(&files, Some(user.uid), Some(user.gid))?;
+            fs::set_permissions(&files, fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(())
+    }
+}
