@@ -99,10 +99,13 @@ async fn answer(port: u16, path: &str) -> std::io::Result<String> {
             count => length += count,
         }
     }
-    // The rest is taken too: an answer that nobody reads is an error in some servers' logs.
-    let (mut rest, mut nowhere) = (stream.take(1 << 20), tokio::io::sink());
-    let reading = tokio::io::copy(&mut rest, &mut nowhere);
-    let _ = timeout(std::time::Duration::from_secs(1), reading).await;
+    // The rest is taken too, and not waited for: an answer that nobody reads is an error in some
+    // servers' logs.
+    tokio::spawn(async move {
+        let (mut rest, mut nowhere) = (stream.take(1 << 20), tokio::io::sink());
+        let reading = tokio::io::copy(&mut rest, &mut nowhere);
+        let _ = timeout(std::time::Duration::from_secs(1), reading).await;
+    });
     let head = String::from_utf8_lossy(&head[..length]);
     Ok(head.lines().next().unwrap_or_default().to_owned())
 }
@@ -166,4 +169,66 @@ async fn output(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use dockerapi::spec::Healthcheck;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn job() -> Job {
+        Job {
+            argv: Vec::new(),
+            env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+            cwd: "/".to_owned(),
+            uid: None,
+            gid: None,
+            log_max_bytes: 1 << 20,
+            log_max_files: 1,
+            ports: Vec::new(),
+        }
+    }
+
+    /// Probes a server that answers with these bytes and keeps the connection open.
+    async fn asks(answer: &'static [u8]) -> Probed {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a probe");
+            stream.write_all(answer).await.expect("written");
+            std::future::pending::<()>().await;
+        });
+        let timing = Healthcheck { timeout: 5_000_000_000, ..Healthcheck::default() };
+        run(&Probe::new(Test::Http { port, path: "health".to_owned() }, &timing), &job()).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_judged_by_its_status_without_waiting_for_its_end() {
+        let started = Instant::now();
+        assert!(asks(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_fine());
+        let sick = asks(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+        let expected = "exit code 1: GET health answered HTTP/1.1 503 Service Unavailable";
+        assert_eq!(sick.reason(), expected);
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_command_is_judged_by_its_exit_code_and_ended_at_its_deadline() {
+        let timing = Healthcheck { timeout: 200_000_000, ..Healthcheck::default() };
+        let probe = |script: &str| {
+            let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+            Probe::new(Test::Command(argv), &timing)
+        };
+        assert!(run(&probe("exit 0"), &job()).await.is_fine());
+        let failed = run(&probe("echo no database; exit 3"), &job()).await;
+        assert_eq!(failed.reason(), "exit code 3: no database");
+        let started = Instant::now();
+        let late = run(&probe("sleep 60 & wait"), &job()).await;
+        assert_eq!(late.reason(), "Health check exceeded timeout (200ms)");
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
 }
