@@ -65,6 +65,13 @@ impl Facts {
         self.up_to_date.contains(text(task, "/ID"))
     }
 
+    /// Once the engine takes a service back, the spec in force is the old one, and what differs from
+    /// it is the release's.
+    fn is_of_release(&self, task: &Value) -> bool {
+        let is_back = text(&self.service, "/UpdateStatus/State").starts_with("rollback");
+        self.is_new(task) != is_back
+    }
+
     /// Live tasks and this release's failed ones.
     pub fn slots(&self) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self
@@ -73,12 +80,12 @@ impl Facts {
             .filter(|task| {
                 let is_failed = matches!(text(task, "/Status/State"), "failed" | "rejected");
                 matches!(text(task, "/DesiredState"), "ready" | "running")
-                    || (is_failed && self.is_new(task))
+                    || (is_failed && self.is_of_release(task))
             })
             .map(|task| Slot {
                 slot: task.get("Slot").and_then(Value::as_u64).unwrap_or(0),
                 task: text(task, "/ID").to_owned(),
-                is_new: self.is_new(task),
+                is_new: self.is_of_release(task),
                 state: text(task, "/Status/State").to_owned(),
                 desired: text(task, "/DesiredState").to_owned(),
                 error: Some(text(task, "/Status/Err")).filter(|e| !e.is_empty()).map(str::to_owned),
@@ -161,6 +168,16 @@ mod tests {
             tasks,
             up_to_date: new.iter().map(|id| (*id).to_owned()).collect(),
             own: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_stays_when_the_engine_takes_a_service_back_is_never_called_new() {
+        let tasks = vec![task("bad", "failed", "shutdown"), task("old", "running", "running")];
+        for (state, up_to_date) in [("updating", "bad"), ("rollback_completed", "old")] {
+            let slots = facts(state, tasks.clone(), &[up_to_date]).slots();
+            let shown: Vec<_> = slots.iter().map(|slot| (&*slot.task, slot.is_new)).collect();
+            assert_eq!(shown, [("old", false), ("bad", true)], "{state}");
         }
     }
 
