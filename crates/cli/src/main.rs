@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     {
         return engine::supervisor::run(Path::new(&folder));
     }
+    if first.as_deref() == Some(OsStr::new(engine::exec::terminal::COMMAND)) {
+        return engine::exec::terminal::become_command(arguments);
+    }
     let is_script = Path::new(&name).file_name() == Some(OsStr::new("swarm-deploy"));
     let rest = first.into_iter().chain(arguments).collect();
     run::run(if is_script { args::Invoked::AsScript } else { args::Invoked::AsKeel }, rest)

@@ -2,8 +2,10 @@
 //!
 //! Reading order: `route` (which path is what), then the file of the object; `view` has the shapes.
 
+mod archive;
 mod containers;
 mod events;
+mod exec;
 mod images;
 mod logs;
 mod objects;
@@ -21,10 +23,11 @@ use bytes::Bytes;
 use dockerapi::ApiError;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, upgrade::OnUpgrade};
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub(crate) use self::exec::Execs;
 use crate::{control::Control, engine::StatsSource, image};
 
 /// Specs, configs and secrets are small; an image's archive has its own limit.
@@ -43,12 +46,15 @@ pub(crate) struct Api {
     pub(crate) stats: StatsSource,
     /// True when the engine is to end: streams end with it.
     pub(crate) ends: watch::Receiver<bool>,
+    pub(crate) execs: Execs,
 }
 
 /// The request as the endpoints see it.
 pub(crate) struct Call {
     pub(crate) query: Vec<(String, String)>,
     pub(crate) body: Incoming,
+    /// The connection, for whoever takes it over.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 impl Call {

@@ -5,6 +5,7 @@
 
 mod folder;
 mod health;
+pub(crate) mod layer;
 pub mod plan;
 mod ports;
 mod probe;

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    api::Api,
+    api::{Api, Execs},
     control::{self, Inputs},
     driver::process::{DriverConfig, ProcessDriver},
     image,
@@ -134,7 +134,8 @@ impl Engine {
         let inputs = Inputs { reports: reported, traffic, shutdown: ends.clone() };
         let (control, running) = control::start(store, driver, commands, inputs)?;
         let tasks = state.join("tasks");
-        let api = Api { control, images, tasks, stats, ends: ends.clone() };
+        let execs = Execs::new(config.keel.clone());
+        let api = Api { control, images, tasks, stats, ends: ends.clone(), execs };
         let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
             api.clone().respond(request)
         });

@@ -1,7 +1,7 @@
 //! The embedded engine: Docker's swarm mode for one machine, with supervised processes as tasks.
 //!
 //! Reading order: [`traffic`] and [`driver`] (the two seams), `control` (the one loop and single
-//! writer), `store` (what survives), `image`, then `api` (the Docker Engine API on a socket).
+//! writer), `store` (what survives), `image`, `exec` (commands beside tasks), then `api` (the Docker Engine API on a socket).
 //!
 //! This crate never parses a stack file and never talks to the ingress itself: whoever composes
 //! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
@@ -11,6 +11,7 @@ pub mod control;
 mod disk;
 pub mod driver;
 pub mod engine;
+pub mod exec;
 pub mod image;
 pub mod log;
 pub mod store;

@@ -10,13 +10,20 @@ use serde_json::{Value, json};
 use super::{Answer, Api, Call, empty, json as respond, stream, system::memory_bytes};
 use crate::{
     control::{State, container_id, task_name},
-    driver::{Command, Usage, plan::signal_number},
+    driver::{
+        Command, Usage,
+        layer::Layer,
+        plan::{self, ImageConfig, signal_number},
+    },
+    supervisor::{Job, read_json},
 };
 
 const KEYS: [&str; 11] = [
     "id", "name", "label", "status", "health", "ancestor", "is-task", "before", "since", "network",
     "volume",
 ];
+const KILL: i32 = 9;
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// Between two looks at what a container uses.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -207,16 +214,108 @@ impl Api {
             .ok_or_else(|| ApiError::bad_parameter(format!("invalid signal: {text}")))?;
         let container = self.found(key).await?;
         if container.task.observed.is_end() {
-            return Err(ApiError {
-                status: StatusCode::CONFLICT,
-                message: format!(
-                    "Cannot kill container: {key}: container {} is not running",
-                    container_id(&container.task.id)
-                ),
-            });
+            return Err(conflict(format!(
+                "Cannot kill container: {key}: container {} is not running",
+                container_id(&container.task.id)
+            )));
         }
         self.control.driver.send(Command::Signal(container.task.id, number));
         Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// A running container's task, files and job.
+    pub(super) async fn running(&self, key: &str) -> Result<(TaskId, Layer, Job), ApiError> {
+        let container = self.found(key).await?;
+        let id = container_id(&container.task.id);
+        let job = read_json::<Job>(&self.tasks.join(&container.task.id.0).join("task.json"));
+        match job.filter(|_| !container.task.observed.is_end()) {
+            Some(job) => Ok((container.task.id.clone(), self.files(&container)?, job)),
+            None => Err(conflict(format!("container {id} is not running"))),
+        }
+    }
+
+    /// The files that a container has, running or not.
+    fn files(&self, container: &Container) -> Result<Layer, ApiError> {
+        let spec = container.spec();
+        let image = self.images.get(&spec.image)?;
+        let root = self.images.root(&image)?;
+        let config = ImageConfig(&image.config);
+        let folder = self.tasks.join(&container.task.id.0);
+        Ok(Layer::new(&folder, &root, plan::working_folder(&config, &spec)))
+    }
+
+    pub(super) async fn layer(&self, key: &str) -> Result<Layer, ApiError> {
+        self.files(&self.found(key).await?)
+    }
+
+    /// The stop signal, and after the time given (or the service's grace period) SIGKILL. The
+    /// service then does what its restart policy says.
+    pub(super) async fn stop(&self, key: &str, call: &Call) -> Answer {
+        let container = self.found(key).await?;
+        if container.task.observed.is_end() {
+            return Ok(empty(StatusCode::NOT_MODIFIED));
+        }
+        let spec = container.spec();
+        let image = self.images.get(&spec.image)?;
+        let named = call.get("signal").and_then(signal_number);
+        let signal = named.unwrap_or_else(|| plan::stop_signal(&ImageConfig(&image.config), &spec));
+        let patience = match call.get("t").and_then(|seconds| seconds.parse::<i64>().ok()) {
+            Some(seconds) => u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs),
+            None => plan::grace(&spec),
+        };
+        let task = container.task.id;
+        self.control.driver.send(Command::Signal(task.clone(), signal));
+        if tokio::time::timeout(patience, self.end_of(&task)).await.is_err() {
+            self.control.driver.send(Command::Signal(task.clone(), KILL));
+            self.end_of(&task).await?;
+        }
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn wait(&self, key: &str) -> Answer {
+        let container = self.found(key).await?;
+        let code = self.end_of(&container.task.id).await?;
+        Ok(respond(&json!({ "StatusCode": code })))
+    }
+
+    /// Only by force, and only a running one: those that ended are the service's history.
+    pub(super) async fn remove_container(&self, key: &str, call: &Call) -> Answer {
+        let container = self.found(key).await?;
+        let id = container_id(&container.task.id);
+        if container.task.observed.is_end() {
+            return Err(conflict(format!(
+                "container {id} has ended and is part of its service's history \
+                 (`docker service ps`); it goes when the history is trimmed or the service removed"
+            )));
+        }
+        if !call.is_set("force") {
+            return Err(conflict(format!(
+                "cannot remove container {:?}: container is running: stop the container before \
+                 removing or force remove",
+                format!("/{}", container.name)
+            )));
+        }
+        self.control.driver.send(Command::Signal(container.task.id.clone(), KILL));
+        self.end_of(&container.task.id).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Waits for a task's end; its exit code. One that is gone ended.
+    async fn end_of(&self, task: &TaskId) -> Result<i32, ApiError> {
+        let mut saved = self.control.saved.clone();
+        loop {
+            let id = task.clone();
+            let code = self.control.read(move |state| match state.world.task(&id) {
+                None => Some(137),
+                Some(task) if task.observed.is_end() => Some(task.exit_code.unwrap_or(0)),
+                Some(_) => None,
+            });
+            if let Some(code) = code.await? {
+                return Ok(code);
+            }
+            let ended = || ApiError::unavailable("the engine is ending; try again");
+            saved.changed().await.map_err(|_| ended())?;
+        }
     }
 
     /// One object (`stream=0`), or one each second for as long as the task runs.
@@ -261,6 +360,10 @@ impl Api {
         let blank = Sample { at: Time(0), usage: Usage::default(), system_nanos: 0 };
         tokio::task::spawn_blocking(look).await.unwrap_or(blank)
     }
+}
+
+fn conflict(message: String) -> ApiError {
+    ApiError { status: StatusCode::CONFLICT, message }
 }
 
 /// What a container used up to a moment.

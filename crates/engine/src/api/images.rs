@@ -200,7 +200,7 @@ fn names_of(images: &image::Store, id: &str) -> Vec<String> {
 }
 
 /// Off the threads that serve: it deletes files.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;

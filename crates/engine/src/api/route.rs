@@ -2,17 +2,19 @@
 
 use dockerapi::{ApiError, version};
 use http::Method;
-use hyper::{Request, body::Incoming};
+use hyper::{Request, body::Incoming, upgrade::OnUpgrade};
 use serde_json::json;
 
 use super::{Answer, Api, Call, images, json as respond, objects, query, system, unescape};
 
 impl Api {
     pub(super) async fn route(self, request: Request<Incoming>) -> Answer {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let upgrade = head.extensions.remove::<OnUpgrade>();
+        let upgrade = upgrade.filter(|_| head.headers.contains_key(http::header::UPGRADE));
         let path = version::strip(head.uri.path())?.to_owned();
         let query = head.uri.query().map(query).unwrap_or_default();
-        let call = Call { query, body };
+        let call = Call { query, body, upgrade };
         let parts: Vec<String> =
             path.split('/').filter(|part| !part.is_empty()).map(unescape).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -131,6 +133,16 @@ impl Api {
             ("GET", ["containers", id, "logs"]) => self.container_logs(id, &call).await,
             ("GET", ["containers", id, "stats"]) => self.container_stats(id, &call).await,
             ("POST", ["containers", id, "kill"]) => self.kill(id, &call).await,
+            ("POST", ["containers", id, "stop"]) => self.stop(id, &call).await,
+            ("POST", ["containers", id, "wait"]) => self.wait(id).await,
+            ("DELETE", ["containers", id]) => self.remove_container(id, &call).await,
+            ("HEAD", ["containers", id, "archive"]) => self.stat_path(id, &call).await,
+            ("GET", ["containers", id, "archive"]) => self.copy_out(id, &call).await,
+            ("PUT", ["containers", id, "archive"]) => self.copy_in(id, call).await,
+            ("POST", ["containers", id, "exec"]) => self.create_exec(id, call).await,
+            ("POST", ["exec", id, "start"]) => self.start_exec(id, call).await,
+            ("POST", ["exec", id, "resize"]) => self.resize_exec(id, &call),
+            ("GET", ["exec", id, "json"]) => self.exec(id),
             ("GET" | "POST" | "PUT" | "HEAD" | "DELETE", ["containers" | "exec", _, ..]) => {
                 Err(single_containers())
             }
@@ -159,6 +171,6 @@ fn single_containers() -> ApiError {
     ApiError::not_supported(
         "the embedded engine runs services, whose tasks are processes of this machine; change the \
          service (`docker service update`, `keel deploy`), or use a Docker engine for single \
-         containers, exec and cp",
+         containers",
     )
 }

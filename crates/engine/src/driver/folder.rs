@@ -12,6 +12,7 @@ use dockerapi::spec::{ContainerSpec, Definition};
 use super::{
     Launch,
     health::Probe,
+    layer::Layer,
     plan::{self, ImageConfig},
     process::Shared,
     user::{self, User},
@@ -69,7 +70,8 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
             job
         }
     };
-    let lookup = |program: &str| plan::program(program, &root, &job.env);
+    let layer = Layer::new(folder, &root, plan::working_folder(&config, &spec));
+    let lookup = |program: &str| plan::program(program, &layer, &job.env);
     let probe = plan::probe(&config, &spec, launch, &job.ports, lookup);
     let (stop_signal, grace) = (plan::stop_signal(&config, &spec), plan::grace(&spec));
     Ok(Plan { job, probe, stop_signal, grace })
@@ -92,8 +94,9 @@ impl Made<'_> {
         self.files(user)?;
         let env = plan::environment(self.config, self.spec, self.launch, &ports, self.folder);
         let cwd = self.working_folder(user)?;
+        let argv = self.command_line(&env);
         Ok(Job {
-            argv: self.command_line(&env),
+            argv,
             env,
             cwd: cwd.to_string_lossy().into_owned(),
             uid: user.map(|user| user.uid),
@@ -104,19 +107,11 @@ impl Made<'_> {
         })
     }
 
+    /// As it is run: a path that the task has means its own file, as it would in a container.
     fn command_line(&self, env: &[(String, String)]) -> Vec<String> {
+        let working = plan::working_folder(self.config, self.spec);
         let mut argv = plan::command_line(self.config, self.spec);
-        if let Some(first) = argv.first_mut() {
-            *first = plan::program(first, self.root, env);
-        }
-        // A path that the image has means the image's file, as it would in a container.
-        for argument in argv.iter_mut().skip(1) {
-            let is_path = argument.len() > 1 && argument.starts_with('/');
-            let own = image::path::resolve(self.root, Path::new(argument.as_str()));
-            if let Some(own) = own.filter(|own| is_path && own.exists()) {
-                *argument = own.to_string_lossy().into_owned();
-            }
-        }
+        plan::look_up(&mut argv, &Layer::new(self.folder, self.root, working), env);
         argv
     }
 

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::{
     Launch,
     health::{Probe, Test},
+    layer::Layer,
 };
-use crate::image;
 
 /// The variable by which whatever a task left behind is found.
 const MARKER: &str = "EVENKEEL_TASK";
@@ -25,7 +25,7 @@ pub(super) fn marker(task: &orchestrator::TaskId) -> String {
 }
 
 /// The image's part of what is run.
-pub(super) struct ImageConfig<'a>(pub(super) &'a Value);
+pub(crate) struct ImageConfig<'a>(pub(crate) &'a Value);
 
 impl ImageConfig<'_> {
     fn list(&self, key: &str) -> Vec<String> {
@@ -115,9 +115,23 @@ fn expand(value: &str, launch: &Launch) -> String {
     text
 }
 
-/// Where a program is: in the image first, then on the host. The name as it was, when nowhere.
-pub(super) fn program(name: &str, root: &Path, env: &[(String, String)]) -> String {
-    let inside = |path: &Path| image::path::resolve(root, path).filter(|own| own.is_file());
+/// Says of a command line what is meant on this machine: the program, and arguments that are paths
+/// of files the task has.
+pub(crate) fn look_up(argv: &mut [String], layer: &Layer, env: &[(String, String)]) {
+    let Some((first, arguments)) = argv.split_first_mut() else { return };
+    *first = program(first, layer, env);
+    for argument in arguments {
+        let is_path = argument.len() > 1 && argument.starts_with('/');
+        if let Some(own) = layer.find(argument).filter(|_| is_path) {
+            *argument = own.to_string_lossy().into_owned();
+        }
+    }
+}
+
+/// Where a program is: among the task's files first, then on the host. The name as it was, when
+/// nowhere.
+pub(super) fn program(name: &str, layer: &Layer, env: &[(String, String)]) -> String {
+    let inside = |path: &Path| layer.find(&path.to_string_lossy()).filter(|own| own.is_file());
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     if name.starts_with('/') {
         return inside(Path::new(name)).map_or_else(|| name.to_owned(), text);
@@ -133,7 +147,7 @@ pub(super) fn program(name: &str, root: &Path, env: &[(String, String)]) -> Stri
 }
 
 /// The working folder that the image or the service names; `/` when none does.
-pub(super) fn working_folder<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &'a str {
+pub(crate) fn working_folder<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &'a str {
     let own = if spec.dir.is_empty() { image.text("WorkingDir") } else { &spec.dir };
     if own.is_empty() { "/" } else { own }
 }
@@ -144,7 +158,7 @@ pub(super) fn user<'a>(image: &'a ImageConfig<'_>, spec: &'a ContainerSpec) -> &
 }
 
 /// The stop signal's number; SIGTERM when none is named.
-pub(super) fn stop_signal(image: &ImageConfig<'_>, spec: &ContainerSpec) -> i32 {
+pub(crate) fn stop_signal(image: &ImageConfig<'_>, spec: &ContainerSpec) -> i32 {
     let own =
         if spec.stop_signal.is_empty() { image.text("StopSignal") } else { &spec.stop_signal };
     signal_number(own).unwrap_or(15)
@@ -175,7 +189,7 @@ pub fn signal_number(text: &str) -> Option<i32> {
     known.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
-pub(super) fn grace(spec: &ContainerSpec) -> Duration {
+pub(crate) fn grace(spec: &ContainerSpec) -> Duration {
     spec.stop_grace_period.map_or(Duration::from_secs(10), Duration::from_nanos)
 }
 
