@@ -3,6 +3,7 @@
 
 mod act;
 mod events;
+mod happened;
 mod load;
 mod state;
 

@@ -8,6 +8,7 @@ use orchestrator::{Action, Event, ServiceId, TaskId, Time, World, step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::happened::{self, Before};
 use crate::store::Write;
 
 /// What the API shows of a service beside the orchestrator's part.
@@ -51,8 +52,12 @@ impl State {
     /// One step of the orchestrator; its actions wait for the save.
     pub fn step(&mut self, event: Event) {
         let before = self.rollout_states(&event);
+        let stood = Before::of(&self.world, &event);
         let now = self.now();
         let actions = step(&mut self.world, now, event);
+        for (id, action, attributes) in happened::since(&self.world, stood, &actions) {
+            self.event("container", &action, &id, attributes);
+        }
         self.actions.extend(actions);
         self.tell_rollouts(&before);
     }
@@ -101,7 +106,8 @@ impl State {
     pub fn event(&mut self, kind: &str, action: &str, id: &str, attributes: Value) {
         let now = self.now();
         self.events.push(json!({
-            "Type": kind, "Action": action, "scope": "swarm",
+            "Type": kind, "Action": action,
+            "scope": if kind == "container" { "local" } else { "swarm" },
             "Actor": { "ID": id, "Attributes": attributes },
             "time": now.0 / 1_000_000_000, "timeNano": now.0,
         }));
