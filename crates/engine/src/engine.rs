@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/lock          held by the engine that runs, with its process id
 //! STATE/state.db      everything that survives; state.db.last-good is a copy of the last start
+//! STATE/secrets.key   what the secrets in state.db are sealed with
 //! STATE/images        the image store
 //! STATE/tasks/ID      one folder per task
 //! STATE/run           sockets
@@ -67,6 +68,7 @@ impl Error {
             Self::Folder { .. } => "state-folder",
             Self::Store(StoreError::Corrupt { .. }) => "state-corrupt",
             Self::Store(StoreError::Newer { .. }) => "state-newer",
+            Self::Store(StoreError::Key { .. }) => "secrets-key",
             Self::Store(StoreError::Io { .. }) => "state-write",
             Self::Images(_) => "image-store",
             Self::Listen(_) => "listen",
@@ -91,6 +93,9 @@ impl Error {
                 )
             }
             Self::Store(StoreError::Newer { .. }) => "use the newer keel again".to_owned(),
+            Self::Store(StoreError::Key { .. }) => {
+                "put the key of this state back; running tasks go on meanwhile".to_owned()
+            }
             Self::Store(StoreError::Io { .. }) | Self::Images(_) => {
                 "free space under the state folder and start again".to_owned()
             }

@@ -1,6 +1,8 @@
 //! What survives: one SQLite file, written in whole transactions, each on disk before anything is
 //! done about it.
 
+mod seal;
+
 use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -8,6 +10,10 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use seal::Seal;
+
+/// The kind of object that is sealed.
+const SECRET: &str = "secret";
 /// The schema this binary writes.
 const SCHEMA: i64 = 1;
 
@@ -17,6 +23,8 @@ pub enum StoreError {
     Corrupt { path: PathBuf, reason: String },
     #[error("state file `{path}` was written by a newer keel (schema {found}, known {SCHEMA})")]
     Newer { path: PathBuf, found: i64 },
+    #[error("key `{path}`: {reason}")]
+    Key { path: PathBuf, reason: String },
     #[error("write state `{path}`: {reason}")]
     Io { path: PathBuf, reason: String },
 }
@@ -34,6 +42,7 @@ pub struct Write {
 pub struct Store {
     path: PathBuf,
     connection: Connection,
+    seal: Seal,
 }
 
 impl Store {
@@ -74,7 +83,12 @@ impl Store {
                  PRAGMA user_version = 1;",
             )
             .map_err(failed)?;
-        let store = Self { path: path.to_owned(), connection };
+        let key = path.with_file_name("secrets.key");
+        let io =
+            |error: std::io::Error| StoreError::Io { path: key.clone(), reason: error.to_string() };
+        let seal = Seal::open(&key).map_err(io)?;
+        let store = Self { path: path.to_owned(), connection, seal };
+        store.check_key()?;
         store.keep_copy();
         Ok(store)
     }
@@ -103,8 +117,38 @@ impl Store {
         }
     }
 
+    /// A new key opens nothing that was sealed before.
+    fn check_key(&self) -> Result<(), StoreError> {
+        let is_lost =
+            self.seal.is_new && self.raw(SECRET)?.iter().any(|(_, body)| Seal::is_sealed(body));
+        if is_lost {
+            let _ = std::fs::remove_file(self.seal.path());
+            return Err(StoreError::Key {
+                path: self.seal.path().to_owned(),
+                reason: "it is missing, and the secrets of this state were sealed with it"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// All objects of a kind: id and JSON.
     pub fn all(&self, kind: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let all = self.raw(kind)?;
+        if kind != SECRET {
+            return Ok(all);
+        }
+        let open = |(id, body): (String, String)| match self.seal.unseal(&id, body) {
+            Some(body) => Ok((id, body)),
+            None => Err(StoreError::Key {
+                path: self.seal.path().to_owned(),
+                reason: format!("it does not open secret {id}"),
+            }),
+        };
+        all.into_iter().map(open).collect()
+    }
+
+    fn raw(&self, kind: &str) -> Result<Vec<(String, String)>, StoreError> {
         let read = || {
             let mut statement =
                 self.connection.prepare_cached("SELECT id, body FROM objects WHERE kind = ?1")?;
@@ -126,6 +170,16 @@ impl Store {
     /// Saves all of it or nothing. Returns when it is on disk.
     pub fn save(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let path = self.path.clone();
+        let failed = |error: std::io::Error| StoreError::Io {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let mut sealed = std::collections::BTreeMap::new();
+        for write in writes.iter().filter(|write| write.kind == SECRET) {
+            if let Some(body) = &write.body {
+                sealed.insert(&write.id, self.seal.seal(&write.id, body).map_err(failed)?);
+            }
+        }
         let saved = (|| {
             let transaction = self.connection.transaction()?;
             for write in writes {
@@ -135,7 +189,11 @@ impl Store {
                             "INSERT INTO objects VALUES (?1, ?2, ?3)
                              ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
                         )?
-                        .execute(params![write.kind, write.id, body])?,
+                        .execute(params![
+                            write.kind,
+                            write.id,
+                            sealed.get(&write.id).filter(|_| write.kind == SECRET).unwrap_or(body)
+                        ])?,
                     None => transaction
                         .prepare_cached("DELETE FROM objects WHERE kind = ?1 AND id = ?2")?
                         .execute(params![write.kind, write.id])?,
@@ -161,4 +219,31 @@ impl Store {
 fn private(path: &Path) -> std::io::Result<()> {
     let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_in_the_file_and_without_the_key_the_engine_does_not_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let body = r#"{"Spec":{"Data":"cGFzc3dvcmQ="}}"#;
+        let write = |kind| Write { kind, id: "one".to_owned(), body: Some(body.to_owned()) };
+        let mut store = Store::open(&path).expect("made");
+        store.save(&[write("secret")]).expect("saved");
+        assert_eq!(store.all("secret").expect("read"), [("one".to_owned(), body.to_owned())]);
+        drop(store);
+        let names = ["state.db", "state.db-wal", "state.db.last-good"];
+        let files = names.map(|name| std::fs::read(folder.path().join(name)).unwrap_or_default());
+        let all = String::from_utf8_lossy(&files.concat()).into_owned();
+        assert!(all.contains("sealed:1:") && !all.contains("cGFzc3dvcmQ="));
+        let key = folder.path().join("secrets.key");
+        let kept = std::fs::read(&key).expect("the key");
+        std::fs::remove_file(&key).expect("removed");
+        assert!(matches!(Store::open(&path), Err(StoreError::Key { .. })));
+        std::fs::write(&key, kept).expect("put back");
+        assert_eq!(Store::open(&path).expect("opened").all("secret").expect("read").len(), 1);
+    }
 }
