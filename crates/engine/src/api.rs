@@ -3,6 +3,7 @@
 //! Reading order: `route` (which path is what), then the file of the object; `view` has the shapes.
 
 mod archive;
+mod container;
 mod containers;
 mod events;
 mod exec;

@@ -17,6 +17,7 @@ mod user;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use orchestrator::{Observation, TaskId, Time};
+pub use probe::Probed;
 
 /// Everything the driver needs to run one task.
 #[derive(Clone, Debug)]
@@ -79,4 +80,6 @@ pub trait Driver: Send + Sync {
     /// Process id of the task's main process while it runs.
     fn pid(&self, task: &TaskId) -> Option<u32>;
     fn usage(&self, task: &TaskId) -> Option<Usage>;
+    /// The last probes of a task, oldest first.
+    fn probed(&self, task: &TaskId) -> Vec<Probed>;
 }

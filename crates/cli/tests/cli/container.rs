@@ -24,6 +24,7 @@ fn tasks_are_seen_as_containers() {
     let inspected = site.json(&format!("/containers/{}/json", &id[..12]));
     assert_eq!(inspected["Name"], name);
     assert_eq!(inspected["State"]["Health"]["Status"], "healthy");
+    assert_eq!(inspected["State"]["Health"]["Log"][0]["ExitCode"], 0);
     let pid = inspected["State"]["Pid"].as_u64().expect("a number");
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
 

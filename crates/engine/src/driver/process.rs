@@ -4,7 +4,7 @@
 //! out and answers questions about what runs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -13,11 +13,13 @@ use std::{
 use orchestrator::TaskId;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Command, Driver, Launch, Report, Usage, ports::Ports, task, usage::Groups};
+use super::{Command, Driver, Launch, Probed, Report, Usage, ports::Ports, task, usage::Groups};
 use crate::{image, supervisor::Running};
 
 /// Commands that may wait for one task: it has a short life and each comes once.
 const QUEUE: usize = 32;
+/// Probes that are remembered, as many as Docker does.
+const PROBES: usize = 5;
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct DriverConfig {
 pub(super) struct Known {
     pub(super) running: Option<Running>,
     pub(super) ports: Vec<(u16, u16)>,
+    /// The last few, oldest first.
+    probes: VecDeque<Probed>,
 }
 
 /// What the actors share.
@@ -51,6 +55,15 @@ impl Shared {
     pub(super) fn know(&self, task: &TaskId, change: impl FnOnce(&mut Known)) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         change(known.entry(task.clone()).or_default());
+    }
+
+    pub(super) fn probed(&self, task: &TaskId, seen: Probed) {
+        self.know(task, |known| {
+            if known.probes.len() == PROBES {
+                known.probes.pop_front();
+            }
+            known.probes.push_back(seen);
+        });
     }
 
     fn known(&self, task: &TaskId) -> Option<Known> {
@@ -139,5 +152,9 @@ impl Driver for ProcessDriver {
 
     fn usage(&self, task: &TaskId) -> Option<Usage> {
         self.shared.groups.of(self.shared.known(task)?.running?.child.pid)
+    }
+
+    fn probed(&self, task: &TaskId) -> Vec<Probed> {
+        self.shared.known(task).map_or_else(Vec::new, |known| known.probes.into())
     }
 }

@@ -230,6 +230,7 @@ impl Actor {
         loop {
             sleep(health.next_wait(probe)).await;
             let seen = probe::run(probe, &plan.job).await;
+            self.shared.probed(&self.task, seen.clone());
             match health.judge(probe, running.child.age(), seen.is_fine()) {
                 Verdict::BecameHealthy => {
                     let _ = fs::write(&marker, b"");
