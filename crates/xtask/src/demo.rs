@@ -18,6 +18,7 @@ use crate::{
 };
 use report::Report;
 use traffic::Traffic;
+pub use traffic::database;
 
 /// Requests per second while the releases go on.
 const RATE: u32 = 350;
@@ -73,13 +74,13 @@ pub struct Ports {
 }
 
 impl Ports {
-    fn choose() -> Result<Self> {
+    pub fn choose() -> Result<Self> {
         Ok(Self { api: free_port()?, frontend: free_port()?, priority: free_port()? })
     }
 }
 
 /// What the operator would write into `.env`, with waiting times fit for a demo.
-fn environment(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
+pub fn environment(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
     stage.set("API_PORT", ports.api.to_string());
     stage.set("HTTP_PORT", ports.frontend.to_string());
     stage.set("PRIORITY_PORT", ports.priority.to_string());

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod guide;
 mod stage;
 
 use std::process::ExitCode;
@@ -24,6 +25,12 @@ enum Task {
         #[arg(long)]
         rude: bool,
     },
+    /// Run the operations guide's command lines; the outcome goes to target/guide.json.
+    Guide {
+        /// Make docs/guide-coverage.md anew.
+        #[arg(long)]
+        write: bool,
+    },
     /// Run all benchmarks, or the named ones; results go to target/bench.
     Bench { names: Vec<String> },
 }
@@ -31,6 +38,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo { rude } => demo::run(rude),
+        Task::Guide { write } => guide::run(write),
         Task::Bench { names } => bench::run(&names),
     };
     match outcome {
