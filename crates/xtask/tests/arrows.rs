@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate → the crates of ours that it may depend on. `None`: any.
-const ALLOWED: [(&str, Option<&[&str]>); 15] = [
+const ALLOWED: [(&str, Option<&[&str]>); 16] = [
     ("orchestrator", Some(&[])),
     ("net", Some(&[])),
     ("stack", Some(&["orchestrator"])),
@@ -18,6 +18,7 @@ const ALLOWED: [(&str, Option<&[&str]>); 15] = [
     ("load", Some(&[])),
     ("xtask", None),
     ("probe", Some(&[])),
+    ("conformance", Some(&[])),
     ("ala-backend", Some(&[])),
     ("ala-frontend", Some(&[])),
     ("ala-priority-sim", Some(&[])),
