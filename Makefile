@@ -1,7 +1,7 @@
 # make demo [RUDE=1]   the whole story on the embedded engine, under load      make test   everything
 # make bench [NAME=x]  benchmarks into target/bench                            make lint   formatting and clippy
-# make guide           the operations guide's lines on the embedded engine, with the docker client
-.PHONY: demo test guide bench lint setup setup-bench setup-test
+# make guide           the operations guide's lines on the embedded engine     make conformance   both engines
+.PHONY: demo test guide conformance bench lint setup setup-bench setup-test
 
 CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --package xtask --
@@ -12,11 +12,17 @@ demo: setup
 test: setup-test lint
 	$(CARGO) test --workspace --no-fail-fast
 	$(XTASK) guide
+	$(CARGO) run --quiet --package conformance -- --engine embedded
 	$(XTASK) demo
 	$(XTASK) demo --rude
 
 guide: setup-test
 	$(XTASK) guide
+
+# The same scenarios against a Docker daemon of our own (needs root).
+conformance: setup-test
+	@./scripts/setup dockerd
+	$(CARGO) run --quiet --package conformance -- --engine both
 
 bench: setup-bench
 	$(XTASK) bench $(NAME)

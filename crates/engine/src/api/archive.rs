@@ -67,10 +67,9 @@ impl Api {
         let mut body = call.body;
         let feeding = async {
             while let Some(Ok(frame)) = body.frame().await {
-                if let Ok(bytes) = frame.into_data()
-                    && pieces.send(bytes).await.is_err()
-                {
-                    return;
+                // What follows the archive's end is read all the same: the client is writing it.
+                if let Ok(bytes) = frame.into_data() {
+                    let _ = pieces.send(bytes).await;
                 }
             }
             drop(pieces);

@@ -130,11 +130,10 @@ impl Api {
     /// (`filters={"keep":["ala-"]}`), `dangling=true` (Docker's default) only what has no name.
     pub(super) async fn prune_images(&self, call: &Call) -> Answer {
         let filters = Filters::parse(call.get("filters"), &["dangling", "keep", "label", "until"])?;
-        for unknown in ["label", "until"] {
-            if filters.get(unknown).is_some() {
-                let text = format!("the embedded engine does not prune images by {unknown}");
-                return Err(ApiError::not_supported(text));
-            }
+        if filters.get("until").is_some() {
+            return Err(ApiError::not_supported(
+                "the embedded engine does not prune images by their age (`until`)",
+            ));
         }
         let is_all = filters.get("dangling").is_some_and(|values| {
             values.iter().any(|value| matches!(value.as_str(), "false" | "0"))
@@ -145,7 +144,8 @@ impl Api {
         let pruned = blocking(move || -> Result<Value, Error> {
             let (mut gone, mut bytes) = (Vec::new(), 0);
             for (image, names) in images.list().iter().filter(|_| is_all) {
-                if used.contains(&image.id) {
+                let labels = &image.config["config"]["Labels"];
+                if used.contains(&image.id) || !filters.labels(labels) {
                     continue;
                 }
                 for name in names.iter().filter(|n| !kept.iter().any(|k| n.starts_with(k))) {

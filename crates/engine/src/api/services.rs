@@ -54,9 +54,20 @@ impl Api {
         Ok(respond(&shown.await?))
     }
 
+    /// Whether the image, as it is now, brings a health check that the service does not switch off.
+    fn has_image_check(&self, raw: &Value) -> bool {
+        let container = &raw["TaskTemplate"]["ContainerSpec"];
+        let kind = |check: &Value| check["Test"][0].as_str().unwrap_or("").to_owned();
+        let image = container["Image"].as_str().and_then(|name| self.images.get(name).ok());
+        let inherited = image.map(|image| kind(&image.config["config"]["Healthcheck"]));
+        kind(&container["Healthcheck"]) != "NONE"
+            && inherited.is_some_and(|kind| !matches!(kind.as_str(), "" | "NONE"))
+    }
+
     pub(super) async fn create_service(&self, call: Call) -> Answer {
         let raw = call.json().await?;
-        let id = self.control.write(move |state| create(state, raw)).await?;
+        let has_check = self.has_image_check(&raw);
+        let id = self.control.write(move |state| create(state, raw, has_check)).await?;
         Ok(with_status(StatusCode::CREATED, &json!({ "ID": id.0 })))
     }
 
@@ -78,8 +89,9 @@ impl Api {
         };
         let key = key.to_owned();
         let raw = call.json().await?;
-        let update =
-            self.control.write(move |state| update(state, &key, raw, version, is_rollback));
+        let has_check = self.has_image_check(&raw);
+        let change = Change { raw, version, is_rollback, has_check };
+        let update = self.control.write(move |state| update(state, &key, change));
         update.await?;
         Ok(respond(&json!({ "Warnings": null })))
     }
@@ -99,12 +111,14 @@ impl Api {
     }
 }
 
-fn create(state: &mut State, raw: Value) -> Result<ServiceId, ApiError> {
+/// `has_check`: its image brings a health check.
+fn create(state: &mut State, raw: Value, has_check: bool) -> Result<ServiceId, ApiError> {
     let mut raw = raw;
     if raw.get("Name").and_then(Value::as_str).unwrap_or("").is_empty() {
         raw["Name"] = json!(format!("service-{}", &random_id()[..8]));
     }
-    let spec = convert(&raw)?;
+    let mut spec = convert(&raw)?;
+    spec.task.has_health_check |= has_check;
     let taken =
         state.world.services().any(|known| !known.is_removed && known.spec.name == spec.name);
     if taken {
@@ -123,14 +137,19 @@ fn create(state: &mut State, raw: Value) -> Result<ServiceId, ApiError> {
     Ok(id)
 }
 
-fn update(
-    state: &mut State,
-    key: &str,
+/// An update as it was asked for.
+struct Change {
     raw: Value,
     version: u64,
     is_rollback: bool,
-) -> Result<(), ApiError> {
-    let spec = convert(&raw)?;
+    /// Its image brings a health check.
+    has_check: bool,
+}
+
+fn update(state: &mut State, key: &str, change: Change) -> Result<(), ApiError> {
+    let Change { raw, version, is_rollback, has_check } = change;
+    let mut spec = convert(&raw)?;
+    spec.task.has_health_check |= has_check;
     let id = state.find_service(key)?;
     let not_found = || ApiError::not_found(format!("service {key} not found"));
     let current = state.world.service(&id).ok_or_else(not_found)?;
@@ -180,6 +199,14 @@ fn check(
                 "port '{}' is already in use by service '{name}' ({}) as an ingress port",
                 port.published_port, id.0
             )));
+        }
+    }
+    let networks = [&raw["TaskTemplate"]["Networks"], &raw["Networks"]];
+    for network in networks.into_iter().filter_map(Value::as_array).flatten() {
+        let target = network.get("Target").and_then(Value::as_str).unwrap_or("");
+        let is_built_in = matches!(target, "host" | "bridge" | "none");
+        if !is_built_in && state.find_object("network", target).is_err() {
+            return Err(ApiError::not_found(format!("network {target} not found")));
         }
     }
     let container = &raw["TaskTemplate"]["ContainerSpec"];

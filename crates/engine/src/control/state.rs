@@ -142,6 +142,7 @@ impl State {
         let starts: Vec<_> = all.keys().filter(|id| id.starts_with(key)).collect();
         match starts.as_slice() {
             [one] if !key.is_empty() => Ok((*one).clone()),
+            _ if kind == "volume" => Err(ApiError::not_found(format!("get {key}: no such volume"))),
             _ => Err(ApiError::not_found(format!("{kind} {key} not found"))),
         }
     }

@@ -136,12 +136,10 @@ impl Made<'_> {
 
     /// Secrets and configs as files in the task's private folder.
     fn files(&self, user: Option<User>) -> io::Result<()> {
-        let secrets = self.spec.secrets.iter().map(|reference| ("run/secrets", reference));
-        let configs = self.spec.configs.iter().map(|reference| ("run/configs", reference));
-        for (under, reference) in secrets.chain(configs) {
+        let own = self.folder.join("files");
+        for (path, reference) in plan::files(self.spec) {
             let Some(bytes) = self.launch.files.get(reference.id()) else { continue };
-            let name = Path::new(&reference.file.name).file_name().unwrap_or_default();
-            let path = self.folder.join("files").join(under).join(name);
+            let Some(path) = image::path::resolve(&own, Path::new(&path)) else { continue };
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }

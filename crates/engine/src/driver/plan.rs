@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dockerapi::spec::{ContainerSpec, Healthcheck};
+use dockerapi::spec::{ContainerSpec, Healthcheck, Reference};
 use serde_json::Value;
 
 use super::{
@@ -71,11 +71,11 @@ pub(super) fn environment(
             None => env.remove(entry),
         };
     }
+    let files: Vec<String> = files(spec).map(|(path, _)| path).collect();
     for value in env.values_mut() {
-        for part in ["/run/secrets/", "/run/configs/"] {
-            if value.starts_with(part) {
-                *value = format!("{}{value}", folder.join("files").display());
-            }
+        let is_under = ["/run/secrets/", "/run/configs/"].iter().any(|at| value.starts_with(at));
+        if is_under || files.contains(value) {
+            *value = format!("{}{value}", folder.join("files").display());
         }
     }
     if let Some((_, first)) = ports.first() {
@@ -90,6 +90,22 @@ pub(super) fn environment(
         env.insert("HOSTNAME".to_owned(), expand(&spec.hostname, launch));
     }
     env.into_iter().collect()
+}
+
+/// Where a task's secrets and configs are for it: at their target, configs also by their name under
+/// `/run/configs`.
+pub(super) fn files(spec: &ContainerSpec) -> impl Iterator<Item = (String, &Reference)> {
+    let at = |folder: &'static str, reference: &Reference| {
+        let name = &reference.file.name;
+        if name.starts_with('/') { name.clone() } else { format!("{folder}/{name}") }
+    };
+    let secrets = spec.secrets.iter().map(move |secret| (at("/run/secrets", secret), secret));
+    let configs = spec.configs.iter().map(move |config| (at("", config), config));
+    let by_name = spec.configs.iter().map(|config| {
+        let name = Path::new(&config.file.name).file_name().unwrap_or_default();
+        (format!("/run/configs/{}", name.to_string_lossy()), config)
+    });
+    secrets.chain(configs).chain(by_name)
 }
 
 /// Docker's templates in environment values.
