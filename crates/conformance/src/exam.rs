@@ -82,6 +82,16 @@ impl Exam<'_> {
 
     /// The bare API: status, head, body.
     pub fn api(&self, method: &str, path: &str, body: &str) -> Result<(u16, String, String)> {
+        let (status, head, body) = self.ask(method, path, body)?;
+        Ok((status, head, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// The status and the body as it is.
+    pub fn bytes(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>)> {
+        self.ask(method, path, "").map(|(status, _, body)| (status, body))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String, Vec<u8>)> {
         let mut stream = UnixStream::connect(&self.engine.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
@@ -99,7 +109,6 @@ impl Exam<'_> {
             true => dechunk(&bytes[end + 4..]),
             false => bytes[end + 4..].to_vec(),
         };
-        let body = String::from_utf8_lossy(&body).into_owned();
         Ok((status.context("a status")?, head, body))
     }
 

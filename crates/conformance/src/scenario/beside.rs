@@ -10,6 +10,7 @@ use crate::exam::{Exam, PATIENCE};
 pub const ALL: &[Scenario] = &[
     scenario("C52", "service logs", logs),
     scenario("C53", "logs are followed", follow),
+    scenario("C54", "one line a frame", frames),
     scenario("C55", "exec", exec),
     scenario("C56", "exec on a terminal", terminal),
     scenario("C57", "cp in and out", copy),
@@ -58,6 +59,33 @@ fn follow(exam: &Exam<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The details name node, service and task; a frame is one line of one stream.
+fn frames(exam: &Exam<'_>) -> Result<()> {
+    exam.create("c54", "-e LOG_EVERY=50", "sem:1")?;
+    exam.until_running("c54", 1)?;
+    exam.until("some lines", || {
+        Ok(exam.docker("service logs c54")?.out.contains("out 3").then_some(()))
+    })?;
+    let path = "/v1.41/services/c54/logs?stdout=1&stderr=1&details=1&tail=4";
+    let (status, body) = exam.bytes("GET", path)?;
+    remove(exam, "c54")?;
+    ensure!(status == 200, "{status}");
+    let (mut rest, mut count) = (body.as_slice(), 0);
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let length = usize::try_from(length)?;
+        ensure!(matches!(header[0], 1 | 2) && after.len() >= length, "{header:?}");
+        let line = String::from_utf8_lossy(&after[..length]).into_owned();
+        ensure!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
+        for key in ["node.id=", "service.id=", "task.id="] {
+            ensure!(line.contains(&format!("com.docker.swarm.{key}")), "{key}: {line}");
+        }
+        (rest, count) = (&after[length..], count + 1);
+    }
+    ensure!(count == 4 && rest.is_empty(), "{count} frames");
+    Ok(())
+}
+
 fn exec(exam: &Exam<'_>) -> Result<()> {
     exam.create("c55", "", "sem:1")?;
     let id = container(exam, "c55")?;
@@ -102,11 +130,14 @@ fn copy(exam: &Exam<'_>) -> Result<()> {
     let id = container(exam, "c57")?;
     exam.docker(&format!("cp {} {id}:/f", path("in")))?.fine()?;
     exam.docker(&format!("cp {id}:/f {}", path("out")))?.fine()?;
+    exam.docker(&format!("cp {id}:/app {}", path("app")))?.fine()?;
     let missing = exam.docker(&format!("cp {id}:/nosuch {}", path("none")))?;
     let read = exam.docker(&format!("exec {id} /app readfile /f"))?;
     let archive = exam.docker(&format!("cp {id}:/f -"))?;
     remove(exam, "c57")?;
     ensure!(std::fs::read(folder.path().join("out"))? == b"content\n", "it came back as it was");
+    let is_file = std::fs::symlink_metadata(folder.path().join("app"))?.is_file();
+    ensure!(is_file && std::fs::read(folder.path().join("app"))?.starts_with(b"\x7fELF"), "/app");
     ensure!(read.out == "content\n", "{read:?}");
     ensure!(archive.out.starts_with("f\0") && archive.out.contains("content\n"), "a tar");
     // Clients of different ages have different words for it.

@@ -20,6 +20,7 @@ pub const ALL: &[Scenario] = &[
     scenario("C35", "back by hand, twice", by_hand),
     scenario("C36", "continue replaces every slot", continues),
     scenario("C37", "a newer update takes over", supersedes),
+    scenario("C38", "a way back that fails", rollback_fails),
     scenario("C39", "an image that is missing", missing_image),
 ];
 
@@ -237,6 +238,22 @@ fn supersedes(exam: &Exam<'_>) -> Result<()> {
     })?;
     exam.until_state("c37", "completed")?;
     remove(exam, "c37")
+}
+
+/// The version before never starts: back by hand ends paused, and says so.
+fn rollback_fails(exam: &Exam<'_>) -> Result<()> {
+    let words = "--rollback-monitor 3s --rollback-failure-action pause --update-monitor 1s --restart-delay 1s -e FAIL_NOW=3";
+    exam.create("c38", words, "sem:1")?;
+    exam.until("it fails", || {
+        Ok(exam.rows("c38")?.iter().any(|row| row.contains("|Failed|")).then_some(()))
+    })?;
+    exam.update("c38", "--env-rm FAIL_NOW")?;
+    exam.until_state("c38", "completed")?;
+    let said = exam.docker("service rollback c38")?;
+    let service = exam.service("c38")?;
+    remove(exam, "c38")?;
+    ensure!(service["UpdateStatus"]["State"] == "rollback_paused", "{}", service["UpdateStatus"]);
+    said.refused("service rollback paused: ")
 }
 
 fn missing_image(exam: &Exam<'_>) -> Result<()> {

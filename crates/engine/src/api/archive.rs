@@ -86,7 +86,8 @@ impl Api {
         let missing =
             ApiError::not_found(format!("Could not find the file {wanted} in container {key}"));
         let (path, known) = blocking(move || {
-            let path = layer.find(&wanted)?;
+            // Links of the working folder lead into the image: the file is meant, not the link.
+            let path = fs::canonicalize(layer.find(&wanted)?).ok()?;
             Some((path.clone(), fs::symlink_metadata(path).ok()?, file_name(&wanted)))
         })
         .await?
