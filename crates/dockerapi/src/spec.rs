@@ -37,7 +37,17 @@ wire!(ContainerSpec {
     healthcheck: Option<Healthcheck>,
     secrets: Vec<Reference>,
     configs: Vec<Reference>,
+    mounts: Vec<Mount>,
 });
+wire!(
+    /// A volume (by name), a folder of the machine (`bind`), or room of the task's own.
+    Mount {
+        #[serde(rename = "Type")]
+        kind: String,
+        source: String,
+        target: String,
+    }
+);
 wire!(
     /// Durations in nanoseconds; zero means "the default".
     Healthcheck {

@@ -6,6 +6,7 @@
 mod folder;
 mod health;
 pub(crate) mod layer;
+pub(crate) mod mount;
 pub mod plan;
 mod ports;
 mod probe;

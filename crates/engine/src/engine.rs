@@ -6,6 +6,7 @@
 //! STATE/secrets.key   what the secrets in state.db are sealed with
 //! STATE/images        the image store
 //! STATE/tasks/ID      one folder per task
+//! STATE/volumes/NAME  named volumes
 //! STATE/run           sockets
 //! ```
 
@@ -161,7 +162,13 @@ impl Engine {
 /// nothing on the way; only an engine of root has such tasks.
 fn folders(state: &Path) -> Result<(), Error> {
     let passable = if rustix::process::geteuid().is_root() { 0o011 } else { 0 };
-    for (folder, added) in [("", passable), ("run", 0), ("tasks", passable), ("images", passable)] {
+    for (folder, added) in [
+        ("", passable),
+        ("run", 0),
+        ("tasks", passable),
+        ("images", passable),
+        ("volumes", passable),
+    ] {
         let path = state.join(folder);
         let make = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;

@@ -108,3 +108,31 @@ fn what_needs_a_container_runtime_is_refused_with_the_way_that_works() {
     }
     assert_eq!(site.ask("GET", "/nothing/here").0, 404);
 }
+
+#[test]
+fn a_named_volume_outlives_the_tasks_that_use_it() {
+    let site = Site::start();
+    let stack = std::fs::read_to_string(site.path("docker-stack.yml")).expect("read");
+    let stack = stack.replace(
+        "    environment:\n",
+        "    volumes: [\"kept:/data\"]\n    environment:\n      DATA: /data/log\n",
+    );
+    std::fs::write(site.path("docker-stack.yml"), stack + "\nvolumes:\n  kept: {}\n")
+        .expect("written");
+    let script = "echo $GENERATION >> $DATA\ncat $DATA\nexec sleep 600\n";
+    std::fs::write(site.path("run-good.sh"), script).expect("written");
+    for version in ["v1", "v2"] {
+        let deployed = site.deploy(version, &[]);
+        assert_eq!(deployed.code, 0, "{}", deployed.err);
+    }
+    let folder = site.path("state/volumes/site_kept");
+    let log = std::fs::read_to_string(folder.join("log")).expect("the volume's file");
+    assert_eq!(log.lines().collect::<Vec<_>>(), ["v1", "v1", "v2", "v2"]);
+    assert!(site.json("/volumes").to_string().contains("site_kept"));
+    let (status, refusal) = site.ask("DELETE", "/volumes/site_kept");
+    assert!(status >= 400 && refusal.contains("in use"), "{status} {refusal}");
+    assert_eq!(site.run(&["rm", "site", "--yes"], &[]).code, 0);
+    assert!(folder.exists(), "removing a stack removes no data");
+    assert_eq!(site.ask("DELETE", "/volumes/site_kept").0, 204);
+    assert!(!folder.exists());
+}

@@ -15,6 +15,7 @@ use crate::{
     driver::{
         Command, Usage,
         layer::Layer,
+        mount,
         plan::{self, ImageConfig, signal_number},
     },
     supervisor::{Job, read_json},
@@ -115,7 +116,8 @@ impl Api {
         let root = self.images.root(&image)?;
         let config = ImageConfig(&image.config);
         let folder = self.tasks.join(&container.task.id.0);
-        Ok(Layer::new(&folder, &root, plan::working_folder(&config, &spec)))
+        let mounts = mount::of(&spec, &folder).map_err(ApiError::bad_parameter)?;
+        Ok(Layer::new(&folder, &root, plan::working_folder(&config, &spec), mounts))
     }
 
     pub(super) async fn layer(&self, key: &str) -> Result<Layer, ApiError> {

@@ -5,8 +5,11 @@ use dockerapi::{ApiError, filter::Filters, stamp};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Call, empty, json as respond, with_status};
-use crate::control::{State, name_of, random_id};
+use super::{Answer, Api, Call, empty, images::blocking, json as respond, with_status};
+use crate::{
+    control::{State, name_of, random_id},
+    driver::mount,
+};
 
 /// `configs` → `config`.
 pub(super) fn kind(plural: &str) -> &'static str {
@@ -112,9 +115,17 @@ impl Api {
             }
             state.delete_object(kind, &id);
             state.event(kind, "remove", &id, json!({ "name": name }));
-            Ok(())
+            Ok(name)
         });
-        delete.await?;
+        let name = delete.await?;
+        if let Some(folder) = mount::volume(&self.tasks, &name).filter(|_| kind == "volume") {
+            let removed = blocking(move || std::fs::remove_dir_all(folder)).await?;
+            if let Err(error) = removed
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(ApiError::internal(format!("remove the files of {name}: {error}")));
+            }
+        }
         Ok(empty(StatusCode::NO_CONTENT))
     }
 }
@@ -172,7 +183,7 @@ fn create_network(state: &mut State, spec: Value) -> Result<Value, ApiError> {
     Ok(json!({ "Id": id, "Warning": "" }))
 }
 
-fn create_volume(state: &mut State, spec: &Value) -> Value {
+pub(super) fn create_volume(state: &mut State, spec: &Value) -> Value {
     let name = spec.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty());
     let name = name.map_or_else(random_id, str::to_owned);
     if let Some(known) = state.objects["volume"].get(&name) {

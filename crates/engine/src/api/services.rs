@@ -5,7 +5,7 @@ use http::StatusCode;
 use orchestrator::{Event, Mode, ServiceId};
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Call, empty, json as respond, view, with_status};
+use super::{Answer, Api, Call, empty, json as respond, objects::create_volume, view, with_status};
 use crate::control::{State, convert, ports, random_id};
 
 impl Api {
@@ -128,6 +128,7 @@ fn create(state: &mut State, raw: Value, has_check: bool) -> Result<ServiceId, A
         )));
     }
     check(state, &spec, &raw, None)?;
+    make_volumes(state, &raw);
     let id = ServiceId(random_id());
     let name = spec.name.clone();
     state.put_service(&id);
@@ -174,6 +175,7 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<(), ApiError> 
     if state.services.get(&id).map(|service| service.index) != Some(version) {
         return Err(ApiError::internal("rpc error: code = Unknown desc = update out of sequence"));
     }
+    make_volumes(state, &raw);
     let name = spec.name.clone();
     state.put_service(&id);
     let version = state.version_index;
@@ -187,6 +189,19 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<(), ApiError> 
 }
 
 /// Ports that others have, secrets and configs that do not exist.
+/// Named volumes come into being with the first service that wants them.
+fn make_volumes(state: &mut State, raw: &Value) {
+    let mounts = raw["TaskTemplate"]["ContainerSpec"]["Mounts"].as_array();
+    for mount in mounts.into_iter().flatten() {
+        let name = mount["Source"].as_str().unwrap_or("");
+        if matches!(mount["Type"].as_str(), Some("volume") | None) && !name.is_empty() {
+            let labels = &mount["VolumeOptions"]["Labels"];
+            let labels = if labels.is_object() { labels.clone() } else { json!({}) };
+            create_volume(state, &json!({ "Name": name, "Labels": labels }));
+        }
+    }
+}
+
 fn check(
     state: &State,
     spec: &orchestrator::ServiceSpec,

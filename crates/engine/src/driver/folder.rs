@@ -13,6 +13,7 @@ use super::{
     Launch,
     health::Probe,
     layer::Layer,
+    mount::{self, Mounted},
     plan::{self, ImageConfig},
     process::Shared,
     user::{self, User},
@@ -48,18 +49,22 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
         }
     };
     shared.know(&launch.task, |known| known.ports.clone_from(&ports));
+    let mounts = mount::of(&spec, folder)?;
+    let layer = Layer::new(folder, &root, plan::working_folder(&config, &spec), mounts.clone());
     let job = match known {
         Some(job) => job,
         None => {
             let user = user::of(&config, &spec, &root)?;
-            let made = Made { shared, launch, folder, root: &root, config: &config, spec: &spec };
+            mount::prepare(&spec, &mounts, user)?;
+            let (root, config, spec, layer) = (&root, &config, &spec, &layer);
+            let made = Made { shared, launch, folder, root, config, spec, layer, mounts: &mounts };
             let job = made
                 .make(ports, user)
                 .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
             if let Some(closed) =
                 user.and_then(|user| user::closed_folder(Path::new(&job.cwd), user))
             {
-                let (name, closed) = (plan::user(&config, &spec), closed.display());
+                let (name, closed) = (plan::user(config, spec), closed.display());
                 return Err(format!("user {name} may not enter {closed}; `chmod a+x {closed}`"));
             }
             disk::replace(
@@ -70,7 +75,6 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
             job
         }
     };
-    let layer = Layer::new(folder, &root, plan::working_folder(&config, &spec));
     let lookup = |program: &str| plan::program(program, &layer, &job.env);
     let probe = plan::probe(&config, &spec, launch, &job.ports, lookup);
     let (stop_signal, grace) = (plan::stop_signal(&config, &spec), plan::grace(&spec));
@@ -84,6 +88,8 @@ struct Made<'a> {
     root: &'a Path,
     config: &'a ImageConfig<'a>,
     spec: &'a ContainerSpec,
+    layer: &'a Layer,
+    mounts: &'a [Mounted],
 }
 
 impl Made<'_> {
@@ -92,7 +98,12 @@ impl Made<'_> {
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         fs::DirBuilder::new().recursive(true).mode(mode).create(self.folder)?;
         self.files(user)?;
-        let env = plan::environment(self.config, self.spec, self.launch, &ports, self.folder);
+        let mut env = plan::environment(self.config, self.spec, self.launch, &ports, self.folder);
+        for (_, value) in &mut env {
+            if let Some(real) = mount::resolve(self.mounts, Path::new(value.as_str())) {
+                *value = real.to_string_lossy().into_owned();
+            }
+        }
         let cwd = self.working_folder(user)?;
         let argv = self.command_line(&env);
         Ok(Job {
@@ -109,9 +120,8 @@ impl Made<'_> {
 
     /// As it is run: a path that the task has means its own file, as it would in a container.
     fn command_line(&self, env: &[(String, String)]) -> Vec<String> {
-        let working = plan::working_folder(self.config, self.spec);
         let mut argv = plan::command_line(self.config, self.spec);
-        plan::look_up(&mut argv, &Layer::new(self.folder, self.root, working), env);
+        plan::look_up(&mut argv, self.layer, env);
         argv
     }
 

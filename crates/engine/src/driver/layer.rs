@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::mount::{self, Mounted};
 use crate::image;
 
 /// Where the files of one task are.
@@ -14,11 +15,13 @@ pub(crate) struct Layer {
     root: PathBuf,
     /// What the image or the service calls the working folder.
     working: PathBuf,
+    mounts: Vec<Mounted>,
 }
 
 impl Layer {
-    pub(crate) fn new(folder: &Path, root: &Path, working: &str) -> Self {
+    pub(crate) fn new(folder: &Path, root: &Path, working: &str, mounts: Vec<Mounted>) -> Self {
         Self {
+            mounts,
             own: folder.join("files"),
             work: folder.join("work"),
             root: root.to_owned(),
@@ -29,6 +32,9 @@ impl Layer {
     /// The file or folder that a path means; none when there is nothing.
     pub(crate) fn find(&self, path: &str) -> Option<PathBuf> {
         let path = plain(Path::new(path));
+        if let Some((source, rest)) = mount::split(&self.mounts, &path) {
+            return image::path::resolve(source, rest).filter(|found| found.exists());
+        }
         let own = || image::path::resolve(&self.own, &path).filter(|found| found.exists());
         let work = || {
             let rest = path.strip_prefix(&self.working).ok()?;
@@ -43,6 +49,9 @@ impl Layer {
     pub(crate) fn target(&self, path: &Path) -> Option<PathBuf> {
         let path = plain(path);
         let name = path.file_name()?;
+        if let Some((source, rest)) = mount::split(&self.mounts, &path) {
+            return Some(image::path::resolve(source, rest.parent()?)?.join(name));
+        }
         match path.parent() {
             Some(parent) if parent == self.working => Some(self.work.join(name)),
             Some(parent) => Some(image::path::resolve(&self.own, parent)?.join(name)),
@@ -83,7 +92,7 @@ mod tests {
         fs::write(task.join("work/c"), "work").expect("written");
         fs::write(folder.path().join("outside"), "secret").expect("written");
         std::os::unix::fs::symlink("/", task.join("files/up")).expect("linked");
-        let layer = Layer::new(&task, &root, "/app");
+        let layer = Layer::new(&task, &root, "/app", Vec::new());
         let read = |path: &str| layer.find(path).and_then(|found| fs::read_to_string(found).ok());
         assert_eq!(read("/etc/a").as_deref(), Some("own"));
         assert_eq!(read("etc/b").as_deref(), Some("image"));
