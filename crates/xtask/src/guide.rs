@@ -21,8 +21,8 @@ use crate::{
 };
 use line::{LINES, Line, Way};
 
-/// How long one line may take; a release is the longest.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How long one line may take; the longest is the first release, which compiles the application.
+const DEADLINE: Duration = Duration::from_secs(900);
 /// How long something that never ends by itself is listened to.
 const LISTEN: Duration = Duration::from_secs(3);
 
