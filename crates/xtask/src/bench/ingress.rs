@@ -1,5 +1,6 @@
 //! The ingress beside nginx and haproxy: requests per second and processor time per request, in
-//! one run, interleaved, medians. 64 kept-alive connections, 1 KiB answers.
+//! one run, interleaved, medians. 64 kept-alive connections, 1 KiB answers. The peers tell the
+//! backend as much of the client as the ingress does; `nginx_bare` shows what that costs nginx.
 
 use std::{
     fs,
@@ -24,6 +25,10 @@ use crate::{
 
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 4;
+/// What the ingress tells an endpoint beside the client's address, in nginx's words.
+const TOLD: &str = "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme; \
+    proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Request-Id $request_id; \
+    proxy_set_header Forwarded \"for=$remote_addr;proto=$scheme;host=\\\"$http_host\\\"\";";
 
 /// One proxy under test.
 struct Proxy {
@@ -52,7 +57,8 @@ pub fn run() -> Result<Value> {
     let backend_port = free_port()?;
     let backend = nginx("backend", folder.path(), backend_port, None)?;
     let mut proxies = vec![
-        nginx("nginx", folder.path(), free_port()?, Some(backend_port))?,
+        nginx("nginx", folder.path(), free_port()?, Some((backend_port, TOLD)))?,
+        nginx("nginx_bare", folder.path(), free_port()?, Some((backend_port, "")))?,
         haproxy(folder.path(), free_port()?, backend_port)?,
         own(&keel, folder.path(), free_port()?, backend_port)?,
     ];
@@ -74,11 +80,11 @@ pub fn run() -> Result<Value> {
         let _ = proxy;
         median(&mut values.to_vec())
     };
-    let [nginx, haproxy, own] = proxies.as_slice() else { unreachable!("three proxies") };
+    let [nginx, bare, haproxy, own] = proxies.as_slice() else { unreachable!("four proxies") };
     let rate = |p: &Proxy| figure(p, &p.rates);
     let cpu = |p: &Proxy| figure(p, &p.cpu);
     let mut metrics = Vec::new();
-    for peer in [nginx, haproxy] {
+    for peer in [nginx, bare, haproxy] {
         metrics.push(Metric {
             metric: "requests_per_second_ratio".to_owned(),
             value: (rate(own) / rate(peer) * 1000.0).round() / 1000.0,
@@ -96,7 +102,7 @@ pub fn run() -> Result<Value> {
             compared_with: Some(peer.name.to_owned()),
         });
     }
-    for proxy in [nginx, haproxy, own] {
+    for proxy in [nginx, bare, haproxy, own] {
         let name = proxy.name;
         metrics.push(Metric::plain(&format!("{name}_requests_per_second"), rate(proxy), "1/s"));
         metrics.push(Metric::plain(&format!("{name}_cpu_per_100k"), cpu(proxy), "s"));
@@ -114,18 +120,20 @@ fn proxy(name: &'static str, port: u16, child: Child) -> Result<Proxy> {
 }
 
 /// nginx, as the backend with a file of 1 KiB, or as a proxy with two workers.
-fn nginx(name: &'static str, folder: &Path, port: u16, to: Option<u16>) -> Result<Proxy> {
+/// Then it tells the backend what the second says.
+fn nginx(name: &'static str, folder: &Path, port: u16, to: Option<(u16, &str)>) -> Result<Proxy> {
     let own = folder.join(name);
     fs::create_dir_all(own.join("root"))?;
     fs::write(own.join("root/index.html"), "x".repeat(1024))?;
     let (workers, upstream, location) = match to {
         None => (1, String::new(), format!("root {};", own.join("root").display())),
-        Some(to) => (
+        Some((to, told)) => (
             2,
             format!("upstream b {{ server 127.0.0.1:{to}; keepalive 64; }}"),
-            "proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
-             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
-                .to_owned(),
+            format!(
+                "proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+                 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; {told}"
+            ),
         ),
     };
     let folder = own.display();
@@ -152,7 +160,11 @@ fn haproxy(folder: &Path, port: u16, to: u16) -> Result<Proxy> {
         format!(
             "global\n  nbthread 2\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  \
              timeout client 60s\n  timeout server 60s\n  option forwardfor\n  http-reuse always\n\
-             frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n\
+             frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n  \
+             http-request set-header X-Forwarded-Proto http\n  \
+             http-request set-header X-Forwarded-Host %[req.hdr(host)]\n  \
+             http-request set-header X-Request-Id %[uuid()]\n  \
+             http-request set-header Forwarded for=%[src];proto=http;host=\\\"%[req.hdr(host)]\\\"\n\
              backend b\n  server s 127.0.0.1:{to}\n"
         ),
     )?;
