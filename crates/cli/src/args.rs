@@ -102,7 +102,9 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(
     before_long_help = "Example:\n  keel daemon --background\n  keel daemon --stop",
-    after_help = "With -H the engine also listens there; without, on STATE/run/engine.sock alone."
+    after_help = "With -H the engine also listens there: on unix:///path, or on tcp://address:port \
+                  for clients\nwith a certificate of --tls-ca. Without, on STATE/run/engine.sock \
+                  alone."
 )]
 pub struct Daemon {
     /// Return as soon as engine and ingress are ready; log to STATE/daemon.log
@@ -120,9 +122,28 @@ pub struct Daemon {
     /// Address that published ports are opened on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub publish_address: std::net::IpAddr,
+    #[command(flatten)]
+    pub tls: Tls,
     /// Started by `--background`
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// Files for `-H tcp://…`; dockerd's names for them are understood too.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Tls {
+    /// With -H tcp://…: whose certificates clients must have
+    #[arg(long, value_name = "FILE", alias = "tlscacert", requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+    /// With -H tcp://…: the engine's certificate
+    #[arg(long, value_name = "FILE", alias = "tlscert", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// With -H tcp://…: its private key
+    #[arg(long, value_name = "FILE", alias = "tlskey", requires = "tls_ca")]
+    pub tls_key: Option<PathBuf>,
+    /// Said anyway: there is no TCP without it
+    #[arg(long, hide = true)]
+    pub tlsverify: bool,
 }
 
 #[derive(Debug, Args)]

@@ -29,6 +29,11 @@ pub struct Context {
 impl Context {
     /// A client of the engine that is meant.
     pub async fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&place::host(&self.globals)?).await?)
+        let host = place::host(&self.globals)?;
+        let client = match place::tls() {
+            Some(files) => Client::with_tls(&host, &files)?,
+            None => Client::new(&host)?,
+        };
+        Ok(client.negotiate().await?)
     }
 }

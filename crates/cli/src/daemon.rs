@@ -65,7 +65,8 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
     let keel = std::env::current_exe()
         .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))?;
     let relay = match host {
-        Some(host) => Some(relay::listen(host, &place::engine_socket(state)).await?),
+        Some(host) => Some(relay::listen(host, &daemon.tls, &place::engine_socket(state)).await?),
+        None if daemon.tls.tls_ca.is_some() => return Err(relay::no_address().into()),
         None => None,
     };
     let (commands, to_ingress) = mpsc::channel(QUEUE);

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use net::TlsFiles;
+
 use crate::{args::Globals, failure::Failure};
 
 /// The state folder: `--state-dir` or `KEEL_STATE`, else the system's for root, else the user's.
@@ -36,6 +38,19 @@ pub fn host(globals: &Globals) -> Result<String, Failure> {
         Some(host) => Ok(host),
         None => Ok(format!("unix://{}", engine_socket(&state(globals)?).display())),
     }
+}
+
+/// What `DOCKER_TLS_VERIFY` (or `DOCKER_TLS`) and `DOCKER_CERT_PATH` ask for: TLS with these files.
+/// The engine is verified either way.
+pub fn tls() -> Option<TlsFiles> {
+    let var = |key: &str| env::var_os(key).filter(|value| !value.is_empty());
+    var("DOCKER_TLS_VERIFY").or_else(|| var("DOCKER_TLS"))?;
+    let folder = match var("DOCKER_CERT_PATH") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(var("HOME").unwrap_or_default()).join(".docker"),
+    };
+    let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.join(name));
+    Some(TlsFiles { ca, cert, key })
 }
 
 /// Of keel's own engine.

@@ -1,4 +1,4 @@
-//! A small client of the Docker Engine API over a unix socket or TCP.
+//! A small client of the Docker Engine API over a unix socket, TCP, or TCP with mutual TLS.
 //!
 //! Reading order: this file (errors, addresses, the calls by path), `client/wire.rs` (one request),
 //! `client/swarm.rs` (the calls by name), `client/stream.rs` (logs and events).
@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use net::tls::Connector;
 use serde_json::Value;
 
 pub use self::{
@@ -52,6 +53,8 @@ pub enum ClientError {
     BadHost { host: String },
     #[error("read `{path}`: {source}")]
     File { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Tls(#[from] net::TlsError),
 }
 
 impl ClientError {
@@ -74,7 +77,9 @@ impl ClientError {
         match self {
             Self::NotReachable { .. } | Self::Cut { .. } | Self::TimedOut { .. } => true,
             Self::Api { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
-            Self::Protocol { .. } | Self::BadHost { .. } | Self::File { .. } => false,
+            Self::Protocol { .. } | Self::BadHost { .. } | Self::File { .. } | Self::Tls(_) => {
+                false
+            }
         }
     }
 
@@ -89,6 +94,7 @@ impl ClientError {
             Self::Protocol { .. } => "engine-answer-unreadable",
             Self::BadHost { .. } => "bad-host",
             Self::File { .. } => "file-unreadable",
+            Self::Tls(_) => "tls-files",
         }
     }
 
@@ -98,10 +104,16 @@ impl ClientError {
             Self::NotReachable { .. } => {
                 Some("start the engine with `keel daemon --background`, or name another with -H")
             }
+            Self::Cut { reason, .. } if reason.contains("invalid HTTP version") => Some(
+                "an engine over TCP may want TLS: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH",
+            ),
             Self::Cut { .. } | Self::TimedOut { .. } => {
                 Some("look at what the engine is doing with `keel ps`, then repeat the command")
             }
             Self::BadHost { .. } => Some("see `-H` and `DOCKER_HOST` in `keel --help`"),
+            Self::Tls(_) => {
+                Some("DOCKER_CERT_PATH names a folder with ca.pem, cert.pem and key.pem")
+            }
             Self::Api { .. } | Self::Protocol { .. } | Self::File { .. } => None,
         }
     }
@@ -111,6 +123,7 @@ impl ClientError {
 enum Address {
     Unix(PathBuf),
     Tcp(String),
+    Tls(String, Connector),
 }
 
 /// A client of one engine.
@@ -134,6 +147,15 @@ impl Client {
             return Err(ClientError::BadHost { host: host.to_owned() });
         };
         Ok(Self { host: host.to_owned(), address, prefix: String::new() })
+    }
+
+    /// As [`Self::new`]; over TCP with these files, so that both sides know who the other is.
+    pub fn with_tls(host: &str, files: &net::TlsFiles) -> Result<Self, ClientError> {
+        let mut client = Self::new(host)?;
+        if let Address::Tcp(address) = &client.address {
+            client.address = Address::Tls(address.clone(), Connector::new(files)?);
+        }
+        Ok(client)
     }
 
     /// A client that has agreed on a version with its engine.

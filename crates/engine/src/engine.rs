@@ -30,7 +30,7 @@ use crate::{
     api::{Api, Execs},
     control::{self, Inputs},
     driver::process::{DriverConfig, ProcessDriver},
-    image,
+    image, socket,
     store::{Store, StoreError},
     traffic,
 };
@@ -127,7 +127,7 @@ impl Engine {
         let mut store = Store::open(&state.join("state.db"))?;
         control::found(&mut store)?;
         let images = Arc::new(image::Store::open(&state.join("images"))?);
-        let listener = net::unix_listener(&state.join("run/engine.sock"), 0o660)?;
+        let listener = socket::listen(&state.join("run/engine.sock"))?;
         let (reports, reported) = mpsc::channel(1024);
         let driver_config = DriverConfig {
             tasks: state.join("tasks"),
@@ -173,7 +173,8 @@ fn folders(state: &Path) -> Result<(), Error> {
         let make = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
             let mode = fs::metadata(&path)?.permissions().mode() | added;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            if folder == "run" { socket::open_way(&path) } else { Ok(()) }
         };
         make().map_err(|source| Error::Folder { path: path.clone(), source })?;
     }

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod exec;
 pub mod image;
 pub mod log;
+pub mod socket;
 pub mod store;
 pub mod supervisor;
 pub mod traffic;

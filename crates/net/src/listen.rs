@@ -4,7 +4,10 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -68,6 +71,15 @@ impl Accept for TcpListener {
 
 /// Listens on `path` with the file mode `mode`. A socket file that nobody listens on is replaced.
 pub fn unix_listener(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
+    unix_listener_of(path, mode, None)
+}
+
+/// As [`unix_listener`], with the socket in the hands of a group as well.
+pub fn unix_listener_of(
+    path: &Path,
+    mode: u32,
+    group: Option<u32>,
+) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Io { path: path.to_owned(), source };
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::InUse { path: path.to_owned() });
@@ -80,6 +92,7 @@ pub fn unix_listener(path: &Path, mode: u32) -> Result<UnixListener, ListenError
     let hidden = hidden_name(path);
     let _ = fs::remove_file(&hidden);
     let listener = UnixListener::bind(&hidden).map_err(failed)?;
+    chown(&hidden, None, group).map_err(failed)?;
     fs::set_permissions(&hidden, fs::Permissions::from_mode(mode)).map_err(failed)?;
     fs::rename(&hidden, path).map_err(failed)?;
     Ok(listener)

@@ -80,8 +80,17 @@ fn start(
         if let Some(host) = also_on {
             command.arg("--host").arg(host);
         }
+        command.arg("daemon");
+        let tls = &daemon.tls;
+        for (name, file) in
+            [("--tls-ca", &tls.tls_ca), ("--tls-cert", &tls.tls_cert), ("--tls-key", &tls.tls_key)]
+        {
+            if let Some(file) = file {
+                // The engine's working folder is another one.
+                command.arg(name).arg(std::path::absolute(file)?);
+            }
+        }
         command
-            .arg("daemon")
             .arg("--detached")
             .arg("--state-dir")
             .arg(state)

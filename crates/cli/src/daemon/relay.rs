@@ -1,7 +1,8 @@
 //! `keel daemon -H`: the engine's API at one more address, byte by byte.
 //!
-//! Nobody is asked who they are there, as with Docker's own `-H tcp://`: whoever can connect can do
-//! everything. On anything but the loopback this is said in the log.
+//! A unix socket has the same owner and group as the engine's own. Over TCP only clients get
+//! through that show a certificate of the authority named with `--tls-ca`: whoever may use the API
+//! can do everything, so there is no listening without knowing who asks.
 
 use std::{
     net::SocketAddr,
@@ -9,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use net::{Accept, TcpOptions, tcp_listener, unix_listener};
+use net::{Accept, TcpOptions, TlsFiles, TlsListener, tcp_listener};
 use tokio::{
     io::copy_bidirectional,
     net::UnixStream,
@@ -17,36 +18,73 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::failure::Failure;
+use crate::{args::Tls, failure::Failure};
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 256;
 
 /// Listens on `host` for as long as the returned task lives.
-pub(super) async fn listen(host: &str, engine: &Path) -> Result<JoinHandle<()>, Failure> {
+pub(super) async fn listen(
+    host: &str,
+    tls: &Tls,
+    engine: &Path,
+) -> Result<JoinHandle<()>, Failure> {
     let engine = engine.to_owned();
     let failed = |error: net::ListenError| {
         Failure::new("listen", error.to_string()).hint("choose another address with -H")
     };
     if let Some(path) = host.strip_prefix("unix://") {
-        let listener = unix_listener(Path::new(path), 0o660).map_err(failed)?;
+        if tls.tls_ca.is_some() {
+            return Err(no_address());
+        }
+        let listener = engine::socket::listen(Path::new(path)).map_err(failed)?;
         return Ok(tokio::spawn(relay(listener, engine)));
     }
-    let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) else {
+    let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("https://"))
+    else {
         return Err(Failure::usage(format!("`{host}` is not an address to listen on"))
-            .hint("write unix:///path or tcp://127.0.0.1:2375"));
+            .hint("write unix:///path or tcp://127.0.0.1:2376"));
     };
-    let address = resolve(address).await?;
-    let listener = tcp_listener(address, TcpOptions::default()).map_err(failed)?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "everybody who reaches this address can do everything");
+    let files = files(host, tls)?;
+    let listener = tcp_listener(resolve(address).await?, TcpOptions::default()).map_err(failed)?;
+    let listener = TlsListener::new(listener, files).map_err(|error| {
+        Failure::new("tls-files", error.to_string())
+            .hint("docs/remote-access.md says how to make these files")
+    })?;
+    let address = listener.local_addr();
+    tracing::info!(%address, "listening for clients with a certificate");
+    if let Some(key) = tls.tls_key.as_deref().filter(|key| is_for_others(key)) {
+        tracing::warn!(key = %key.display(), "other users may read the private key; chmod 600 it");
     }
     Ok(tokio::spawn(relay(listener, engine)))
 }
 
+/// TLS without an address that needs it.
+pub(super) fn no_address() -> Failure {
+    Failure::usage("--tls-ca, --tls-cert and --tls-key are for an address over TCP")
+        .hint("add -H tcp://ADDRESS:2376")
+}
+
+fn files(host: &str, tls: &Tls) -> Result<TlsFiles, Failure> {
+    match tls {
+        Tls { tls_ca: Some(ca), tls_cert: Some(cert), tls_key: Some(key), .. } => {
+            Ok(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+        }
+        _ => Err(Failure::usage(format!(
+            "-H {host} without TLS would let everybody who reaches it do everything"
+        ))
+        .hint("add --tls-ca, --tls-cert and --tls-key, or listen on unix:///path")),
+    }
+}
+
+fn is_for_others(key: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(key).is_ok_and(|known| known.permissions().mode() & 0o077 != 0)
+}
+
 async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     let unusable = |why: String| {
-        Failure::usage(format!("-H tcp://{address}: {why}")).hint("write tcp://127.0.0.1:2375")
+        Failure::usage(format!("-H tcp://{address}: {why}")).hint("write tcp://127.0.0.1:2376")
     };
     let mut found =
         tokio::net::lookup_host(address).await.map_err(|error| unusable(error.to_string()))?;

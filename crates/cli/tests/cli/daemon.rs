@@ -145,6 +145,22 @@ fn ending_what_does_not_run_is_no_error() {
 }
 
 #[test]
+fn the_socket_is_its_owner_s_and_for_root_also_the_docker_group_s() {
+    let place = Place::new();
+    place.start();
+    let groups = fs::read_to_string("/etc/group").expect("readable");
+    let is_there = groups.lines().any(|line| line.starts_with("docker:"));
+    let shared = is_there && rustix::process::geteuid().is_root();
+    let mode = |name: &str| {
+        let known = fs::metadata(place.path(name)).expect("there");
+        std::os::unix::fs::PermissionsExt::mode(&known.permissions()) & 0o777
+    };
+    let (socket, folder) = if shared { (0o660, 0o710) } else { (0o600, 0o700) };
+    assert_eq!((mode("run/engine.sock"), mode("run")), (socket, folder));
+    assert_eq!(mode("run/ingress.sock"), 0o600);
+}
+
+#[test]
 fn the_engine_listens_at_one_more_address_when_asked() {
     let place = Place::new();
     let host = format!("unix://{}", shown(&place.path("more.sock")));

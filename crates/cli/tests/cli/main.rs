@@ -8,6 +8,7 @@ mod help;
 mod json;
 mod logs;
 mod release;
+mod remote;
 mod site;
 
 use std::{
@@ -25,6 +26,8 @@ fn keel(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_remove("DOCKER_HOST")
+        .env_remove("DOCKER_TLS_VERIFY")
+        .env_remove("DOCKER_TLS")
         .env_remove("STACK")
         .env("KEEL_STATE", "/nonexistent/keel")
         .env("NO_COLOR", "1")

@@ -133,6 +133,11 @@ impl Client {
             match &self.address {
                 Address::Unix(path) => UnixStream::connect(path).await.map(Io::Unix),
                 Address::Tcp(host) => TcpStream::connect(host.as_str()).await.map(Io::Tcp),
+                Address::Tls(host, tls) => {
+                    let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+                    let stream = TcpStream::connect(host.as_str()).await?;
+                    tls.connect(name, stream).await.map(|stream| Io::Tls(Box::new(stream)))
+                }
             }
         };
         match timeout(CONNECT, connect).await {

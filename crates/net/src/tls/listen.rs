@@ -1,0 +1,191 @@
+//! The server's side: a TCP port on which only clients of our authority get through.
+//!
+//! ```text
+//! accept ─▶ handshake (one of a bounded number, with a deadline) ─▶ ready queue ─▶ accept_one
+//! ```
+//!
+//! The files are looked at before each handshake: new ones are taken as they appear, connections
+//! made with the old ones go on.
+
+use std::{io, net::SocketAddr, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+
+use rustls::{ServerConfig, server::WebPkiClientVerifier};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{TlsError, TlsFiles, provider};
+use crate::listen::Accept;
+
+/// Handshakes at a time; more wait in the kernel's queue.
+const HANDSHAKES: usize = 64;
+/// How long a handshake may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Connections that are ready and not yet taken.
+const READY: usize = 16;
+
+/// Gives connections whose client has proven who it is.
+#[derive(Debug)]
+pub struct TlsListener {
+    ready: Mutex<mpsc::Receiver<TlsStream<TcpStream>>>,
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsListener {
+    /// Reads the files once, so that what is wrong with them is known at the start.
+    pub fn new(listener: TcpListener, files: TlsFiles) -> Result<Self, TlsError> {
+        let identity = Identity::load(files)?;
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = listener.local_addr().unwrap_or(unknown);
+        let (sender, ready) = mpsc::channel(READY);
+        let accepting = tokio::spawn(accept(listener, identity, sender));
+        Ok(Self { ready: Mutex::new(ready), address, accepting })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for TlsListener {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Accept for TlsListener {
+    type Stream = TlsStream<TcpStream>;
+
+    async fn accept_one(&self) -> io::Result<Self::Stream> {
+        let next = self.ready.lock().await.recv().await;
+        next.ok_or_else(|| io::Error::other("the listener ended"))
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    mut identity: Identity,
+    ready: mpsc::Sender<TlsStream<TcpStream>>,
+) {
+    let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    let complaints = Arc::new(Complaints::default());
+    // Dropped with this task: no handshake outlives its listener.
+    let mut handshakes = JoinSet::new();
+    loop {
+        while handshakes.try_join_next().is_some() {}
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept_one().await {
+            Ok(stream) => {
+                let acceptor = TlsAcceptor::from(identity.current());
+                let complaints = Arc::clone(&complaints);
+                handshakes.spawn(shake(acceptor, stream, slot, ready.clone(), complaints));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn shake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    ready: mpsc::Sender<TlsStream<TcpStream>>,
+    complaints: Arc<Complaints>,
+) {
+    let peer = stream.peer_addr();
+    match timeout(DEADLINE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            // Whoever waits for a place in the queue is no pending handshake any more.
+            drop(slot);
+            let _ = ready.send(stream).await;
+        }
+        Ok(Err(error)) => complaints.say(peer, &error.to_string()),
+        Err(_) => complaints.say(peer, "it was too slow with its handshake"),
+    }
+}
+
+/// Who was turned away: one line a second, so that nobody fills the log from outside.
+#[derive(Debug, Default)]
+struct Complaints(std::sync::Mutex<(Option<Instant>, u64)>);
+
+impl Complaints {
+    fn say(&self, peer: io::Result<SocketAddr>, why: &str) {
+        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (last, unsaid) = &mut *known;
+        if last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            *unsaid += 1;
+            return;
+        }
+        let peer = peer.map_or_else(|_| "?".to_owned(), |peer| peer.to_string());
+        tracing::warn!(peer, why, unsaid, "a TLS client was turned away");
+        (*last, *unsaid) = (Some(Instant::now()), 0);
+    }
+}
+
+/// Device, inode, size and time of change of the three files: another one means new content.
+type Stamp = [(u64, u64, u64, i64, i64); 3];
+
+struct Identity {
+    files: TlsFiles,
+    config: Arc<ServerConfig>,
+    stamp: Option<Stamp>,
+}
+
+impl Identity {
+    fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let stamp = stamp(&files);
+        let config = config(&files)?;
+        Ok(Self { files, config, stamp })
+    }
+
+    /// What the files say now; what they said before where they cannot be used.
+    fn current(&mut self) -> Arc<ServerConfig> {
+        let stamp = stamp(&self.files);
+        if stamp.is_some() && stamp != self.stamp {
+            match config(&self.files) {
+                Ok(config) => {
+                    self.config = config;
+                    tracing::info!("took new TLS certificates");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the new TLS certificates cannot be used; the old stay");
+                }
+            }
+            self.stamp = stamp;
+        }
+        Arc::clone(&self.config)
+    }
+}
+
+fn stamp(files: &TlsFiles) -> Option<Stamp> {
+    let of = |path| {
+        let known = std::fs::metadata(path).ok()?;
+        Some((known.dev(), known.ino(), known.size(), known.mtime(), known.mtime_nsec()))
+    };
+    Some([of(&files.ca)?, of(&files.cert)?, of(&files.key)?])
+}
+
+fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let (certificates, key) = files.identity()?;
+    let roots = Arc::new(files.authorities()?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
+        |error| TlsError::Authority { path: files.ca.clone(), reason: error.to_string() },
+    )?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| files.unusable(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates, key)
+        .map_err(|error| files.unusable(&error))?;
+    // The API is HTTP/1.1: exec takes connections over.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
