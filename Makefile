@@ -37,6 +37,7 @@ setup-bench:
 
 setup-test:
 	@./scripts/setup test
+	@$(if $(CI),./scripts/setup dockerd)
 
 setup:
 	@./scripts/setup

@@ -3,12 +3,10 @@
 
 mod engine;
 mod exam;
-mod image;
 mod scenario;
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::Mutex,
     time::{Duration, Instant},
@@ -18,13 +16,13 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
+use conformance::{build, image, target};
 use engine::{Engine, Kind};
 use exam::Exam;
 use scenario::{KNOWN, Scenario};
 
 /// Scenarios under way at the same time.
 const AT_ONCE: usize = 4;
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Choice {
@@ -88,23 +86,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
     print(&scenarios, kinds, &outcomes);
     write(&scenarios, kinds, &outcomes)?;
     Ok(judge(&scenarios, kinds, &outcomes))
-}
-
-fn target() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
-}
-
-/// Builds a static binary: `keel` itself, or one of this crate's.
-fn build(package: &str, binary: Option<&str>) -> Result<PathBuf> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
-    if let Some(binary) = binary {
-        command.args(["--bin", binary]);
-    }
-    let status = command.env("RUSTFLAGS", "-C target-feature=+crt-static").status()?;
-    ensure!(status.success(), "cargo build of {package} ended with {status}");
-    Ok(target().join(TARGET).join("release").join(binary.unwrap_or("keel")))
 }
 
 fn load(engine: &Engine, archive: &[u8]) -> Result<()> {

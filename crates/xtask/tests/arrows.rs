@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate → the crates of ours that it may depend on. `None`: any.
-const ALLOWED: [(&str, Option<&[&str]>); 16] = [
+const ALLOWED: [(&str, Option<&[&str]>); 17] = [
     ("orchestrator", Some(&[])),
     ("net", Some(&[])),
     ("stack", Some(&["orchestrator"])),
@@ -16,9 +16,10 @@ const ALLOWED: [(&str, Option<&[&str]>); 16] = [
     ("cli", None),
     ("sim", Some(&["orchestrator", "stack", "ingress", "ops"])),
     ("load", Some(&[])),
+    ("lab", Some(&[])),
     ("xtask", None),
     ("probe", Some(&[])),
-    ("conformance", Some(&[])),
+    ("conformance", Some(&["lab"])),
     ("ala-backend", Some(&[])),
     ("ala-frontend", Some(&[])),
     ("ala-priority-sim", Some(&[])),

@@ -1,0 +1,30 @@
+//! What other tests share with the exam: its service as an image, and static binaries.
+
+pub mod image;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The workspace's target folder.
+pub fn target() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+/// Builds a static binary: `keel` itself, or one of this crate's.
+pub fn build(package: &str, binary: Option<&str>) -> Result<PathBuf> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
+    if let Some(binary) = binary {
+        command.args(["--bin", binary]);
+    }
+    let status = command.env("RUSTFLAGS", "-C target-feature=+crt-static").status()?;
+    ensure!(status.success(), "cargo build of {package} ended with {status}");
+    Ok(target().join(TARGET).join("release").join(binary.unwrap_or("keel")))
+}
