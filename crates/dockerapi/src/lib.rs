@@ -10,6 +10,7 @@ pub mod error;
 pub mod filter;
 pub mod frame;
 pub mod object;
+pub mod publish;
 pub mod spec;
 pub mod stamp;
 pub mod version;

@@ -13,6 +13,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicUsize, Ordering},
@@ -72,6 +73,9 @@ pub struct Description {
     /// sent again if it dies with them, as long as another endpoint can take the others.
     #[serde(default)]
     pub probation_ms: u64,
+    /// The network namespace in which the addresses mean something; the ingress's own when none.
+    #[serde(default)]
+    pub namespace: Option<PathBuf>,
 }
 
 /// An endpoint with its state and counts, shared by all workers.
@@ -194,6 +198,7 @@ mod tests {
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], 1).into())],
             probation_ms: 0,
+            namespace: None,
         })
     }
 

@@ -28,7 +28,8 @@ use crate::{
     endpoint::{Endpoint, InFlight, State},
     message::request::Asked,
     page::Page,
-    pool::{self, Check},
+    pool::Check,
+    reach,
     relay::{self, Broken, Passed},
     stats::Failure,
     table::{self, Route},
@@ -120,7 +121,7 @@ async fn send(
         let check = if may_repeat { Check::Cheap } else { Check::Now };
         let mut stream = match worker.pool.kept(address, check, worker.now()) {
             Some(kept) => kept,
-            None => match pool::connect(address).await {
+            None => match reach::connect(&endpoint, address).await {
                 Ok(new) => new,
                 Err(_) => {
                     worker.suspect(&endpoint);

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`endpoint`] (one task and its states), [`table`] (routes and pools, swapped
 //! whole), [`message`] (HTTP/1.1 as bytes, pure), `exchange` (one request), `client` (one client's
-//! connection), `relay` (bytes on their way), `worker` (listeners, one thread per core),
+//! connection), `reach` (a new connection to an endpoint), `relay` (bytes on their way), `worker` (listeners, one thread per core),
 //! [`control`] (what the engine says, and what is acknowledged).
 //!
 //! This crate knows endpoints, not services' specs; it never decides what should run. It goes on
@@ -17,6 +17,7 @@ mod exchange;
 pub mod message;
 mod page;
 mod pool;
+mod reach;
 mod relay;
 mod run;
 pub mod stats;

@@ -2,22 +2,18 @@
 
 use std::{
     cell::RefCell,
-    io,
     net::SocketAddr,
     os::fd::AsFd,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use rustix::net::{RecvFlags, recv};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 
 /// Backends close idle connections after 5 s (Node.js) or later; ours go before.
 /// The clock counts whole seconds, so this is between two and four.
 const IDLE_SECONDS: u32 = 3;
-/// A local process answers a connect at once or never.
-const CONNECT: Duration = Duration::from_secs(2);
 const KEPT_PER_ENDPOINT: usize = 256;
 
 /// How sure a kept connection must be that the other side has not closed it.
@@ -89,15 +85,6 @@ impl Pool {
             !kept.idle.is_empty()
         });
     }
-}
-
-/// Makes a new connection.
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT, TcpStream::connect(address))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Nothing was sent by the other side, not even its end.

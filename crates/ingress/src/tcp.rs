@@ -1,12 +1,10 @@
 //! A raw TCP connection: bytes both ways, counted as a long-lived connection of its endpoint.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio::{io::copy_bidirectional, net::TcpStream};
 
-use crate::worker::Worker;
-
-const CONNECT: Duration = Duration::from_secs(2);
+use crate::{reach, worker::Worker};
 
 pub(crate) async fn relay(worker: Rc<Worker>, port: u16, mut client: TcpStream) {
     let Some(route) = worker.table.route(port) else { return };
@@ -16,11 +14,10 @@ pub(crate) async fn relay(worker: Rc<Worker>, port: u16, mut client: TcpStream) 
         tried.push(endpoint.about.task.clone());
         let Some(in_flight) = endpoint.enter() else { continue };
         let Some(address) = endpoint.address(route.target_port) else { return };
-        let Ok(Ok(mut backend)) = timeout(CONNECT, TcpStream::connect(address)).await else {
+        let Ok(mut backend) = reach::connect(&endpoint, address).await else {
             worker.suspect(&endpoint);
             continue;
         };
-        let _ = backend.set_nodelay(true);
         let in_flight = in_flight.upgrade();
         let mut cut = endpoint.cut.subscribe();
         tokio::select! {

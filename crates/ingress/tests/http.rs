@@ -40,6 +40,7 @@ where
         release: String::new(),
         addresses: vec![(80, address)],
         probation_ms: 0,
+        namespace: None,
     };
     stage.tell(Command::Publish { endpoint }).await;
     assert_eq!(stage.next().await, Event::Published { task: "t".to_owned() });

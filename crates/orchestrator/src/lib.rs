@@ -16,6 +16,7 @@ mod rollout;
 pub mod spec;
 pub mod task;
 pub mod time;
+pub mod traffic;
 pub mod world;
 
 pub use event::{Action, Event, Observation};

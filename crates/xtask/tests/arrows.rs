@@ -11,6 +11,7 @@ const ALLOWED: [(&str, Option<&[&str]>); 17] = [
     ("stack", Some(&["orchestrator"])),
     ("dockerapi", Some(&["orchestrator", "net"])),
     ("engine", Some(&["orchestrator", "dockerapi", "net"])),
+    ("follower", Some(&["orchestrator", "dockerapi", "net"])),
     ("ingress", Some(&["net"])),
     ("ops", Some(&["stack", "dockerapi", "net", "orchestrator"])),
     ("cli", None),

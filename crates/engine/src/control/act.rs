@@ -118,6 +118,7 @@ impl Loop {
             release: label(&service.spec, "evenkeel.release").unwrap_or_default(),
             addresses: self.driver.addresses(id),
             probation: service.spec.update.monitor,
+            namespace: None,
         })
     }
 

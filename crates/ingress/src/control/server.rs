@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpStream, UnixListener, UnixStream},
+    net::{UnixListener, UnixStream},
     sync::{broadcast, mpsc, oneshot},
     time::{sleep, timeout},
 };
@@ -14,10 +14,14 @@ use tokio::{
 use super::{Command, Drain, Event, LINE_LIMIT};
 use crate::{
     endpoint::{Description, Endpoint, State},
+    reach,
     stats::Sum,
     table::{Route, Saved, Table},
     worker,
 };
+
+/// How long an endpoint may take to accept a connection that only asks whether it does.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Everything that acts on control's behalf.
 pub(crate) struct Server {
@@ -140,7 +144,7 @@ impl Server {
                 State::Draining | State::Gone => return false,
                 State::Joining | State::Suspect => {}
             }
-            if accepts(endpoint).await {
+            if reach::accepts(endpoint, PROBE).await {
                 endpoint.become_state(State::Ready);
                 continue;
             }
@@ -320,16 +324,6 @@ async fn idle(endpoint: &Endpoint, within: Duration, count: impl Fn(&Endpoint) -
         }
     })
     .await;
-}
-
-async fn accepts(endpoint: &Endpoint) -> bool {
-    for (_, address) in &endpoint.about.addresses {
-        let connect = timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
-        if !matches!(connect, Ok(Ok(_))) {
-            return false;
-        }
-    }
-    !endpoint.about.addresses.is_empty()
 }
 
 fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::TcpListener> {

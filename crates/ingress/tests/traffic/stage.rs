@@ -113,6 +113,7 @@ impl Stage {
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], backend.port).into())],
             probation_ms: u64::try_from(probation.as_millis()).expect("small"),
+            namespace: None,
         };
         self.tell(Command::Publish { endpoint }).await;
         assert_eq!(self.next().await, Event::Published { task: backend.name.clone() });
