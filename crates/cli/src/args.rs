@@ -59,7 +59,7 @@ pub struct Globals {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run keel's own engine
+    /// Run keel's own engine, or what keel does beside Docker Swarm
     Daemon(Daemon),
     /// Run the data plane in front of the services (started by `keel daemon`)
     Ingress(Ingress),
@@ -101,7 +101,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    before_long_help = "Example:\n  keel daemon --background\n  keel daemon --stop",
+    before_long_help = "Example:\n  keel daemon --background\n  keel daemon --swarm --background\n  \
+                        keel daemon --stop",
     after_help = "With -H the engine also listens there: on unix:///path, or on tcp://address:port \
                   for clients\nwith a certificate of --tls-ca. Without, on STATE/run/engine.sock \
                   alone."
@@ -119,6 +120,17 @@ pub struct Daemon {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Follow this node's Docker Swarm instead of running an engine: its tasks get their requests
+    /// through keel's ingress [default socket: /var/run/docker.sock]
+    #[arg(
+        long,
+        value_name = "HOST",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "unix:///var/run/docker.sock",
+        conflicts_with = "stop"
+    )]
+    pub swarm: Option<String>,
     /// Address that published ports are opened on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub publish_address: std::net::IpAddr,

@@ -1,5 +1,5 @@
-//! The long-lived processes: the engine (control), the ingress (data plane), and how they are
-//! started, connected and ended.
+//! The long-lived processes: control (the engine, or the follower of a Swarm), the ingress (data
+//! plane), and how they are started, connected and ended.
 //!
 //! ```text
 //! keel daemon ──spawns, in its own session──▶ keel ingress
@@ -9,6 +9,7 @@
 //! The ingress outlives the engine: a new engine connects to it before it would start another.
 
 mod background;
+mod control;
 mod ingress;
 mod process;
 mod relay;
@@ -17,11 +18,10 @@ mod traffic;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -29,6 +29,7 @@ use tokio::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
+use self::control::Control;
 pub use self::ingress::run as run_ingress;
 use crate::{
     args,
@@ -72,16 +73,13 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
     let (commands, to_ingress) = mpsc::channel(QUEUE);
     let (from_ingress, events) = mpsc::channel(QUEUE);
     let link = traffic::Link::default();
-    let config = engine::Config { state: state.to_owned(), keel: keel.clone() };
-    let engine = engine::Engine::start(&config, commands, events, stats_source(&link))
-        .map_err(start_failure)?;
-    tracing::info!(state = %state.display(), pid = std::process::id(), "the engine runs");
+    let control = Control::start(state, &keel, daemon, (commands, events), &link).await?;
     let spawn = process::Ingress { keel, state: state.to_owned(), address: daemon.publish_address };
     let wiring = tokio::spawn(traffic::connect(spawn, to_ingress, from_ingress, link));
     signals.next().await;
     tracing::info!("ending; tasks and traffic go on");
     tokio::select! {
-        () = engine.shutdown() => {}
+        () = control.shutdown() => {}
         () = signals.next() => tracing::warn!("told twice: ending at once"),
         () = tokio::time::sleep(Duration::from_secs(30)) => {
             tracing::error!("the engine did not end within 30 s; leaving it");
@@ -96,23 +94,6 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
          `keel daemon --stop --all` ends them",
     );
     Ok(())
-}
-
-fn stats_source(link: &traffic::Link) -> engine::StatsSource {
-    let link = Arc::clone(link);
-    Arc::new(move || {
-        let client = link.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::pin(async move {
-            match client {
-                Some(client) => client.stats().await.unwrap_or(Value::Null),
-                None => Value::Null,
-            }
-        })
-    })
-}
-
-fn start_failure(error: engine::Error) -> Failure {
-    Failure::new(error.code(), error.to_string()).hint(error.hint())
 }
 
 /// The signals that end a process of ours.

@@ -44,7 +44,8 @@ impl Local {
 impl Container {
     fn of(id: &str, container: &Value, bridge: &Value) -> Self {
         let labels = container.get("Labels").and_then(Value::as_object);
-        let label = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let label =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
         let status = container.get("Status").and_then(Value::as_str).unwrap_or("");
         Self {
             address: on_gateway(id, bridge).or_else(|| on_bridge(container)),

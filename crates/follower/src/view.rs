@@ -90,7 +90,11 @@ pub struct Node {
 }
 
 impl View {
-    pub fn of(services: &[object::Service], tasks: &[object::Task], nodes: &[object::Node]) -> Self {
+    pub fn of(
+        services: &[object::Service],
+        tasks: &[object::Task],
+        nodes: &[object::Node],
+    ) -> Self {
         let services: BTreeMap<_, _> =
             services.iter().map(|service| (service.id.clone(), Service::of(service))).collect();
         let tasks = tasks.iter().map(Task::of).collect();

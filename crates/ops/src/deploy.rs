@@ -1,6 +1,7 @@
 //! A release: preflight → build → lock → plan → roll out → verify → record, and back again when it
 //! fails.
 
+mod ingress;
 mod objects;
 mod preflight;
 mod release;
@@ -80,7 +81,7 @@ pub async fn run(
     let deadline = started + request.timeout;
     let context = Context { client, progress, deadline, interrupts };
     let is_embedded = preflight::engine(client).await?;
-    let wanted = understand(client, request, progress).await?;
+    let mut wanted = understand(client, request, progress).await?;
     if !request.skip_build && !request.dry_run {
         let step = Said::Step { name: "build".to_owned() };
         if wanted.lowered.services.iter().any(|service| service.artifact.is_some()) {
@@ -89,6 +90,9 @@ pub async fn run(
             let milliseconds = milliseconds(started);
             progress.say(Said::Done { name: "build".to_owned(), milliseconds });
         }
+    }
+    if !is_embedded {
+        ingress::adapt(client, &mut wanted, progress).await?;
     }
     let digests = preflight::images(client, &wanted, is_embedded && !request.dry_run).await?;
     let current = specs(client, &wanted.stack).await?;

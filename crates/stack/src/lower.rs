@@ -176,6 +176,9 @@ fn own_labels(service: &Service) -> BTreeMap<String, String> {
     if let Some(drain) = service.drain_upgraded {
         put("evenkeel.drain.upgraded".into(), crate::quantity::go_duration(drain));
     }
+    if service.stays_on_mesh {
+        put("evenkeel.ingress".into(), "false".into());
+    }
     if !service.depends_on.is_empty() {
         put("evenkeel.depends_on".into(), service.depends_on.join(","));
     }

@@ -65,6 +65,8 @@ pub struct Service {
     pub progress_deadline: Option<Duration>,
     /// `x-evenkeel.drain.upgraded`
     pub drain_upgraded: Option<Duration>,
+    /// `x-evenkeel.ingress: false`
+    pub stays_on_mesh: bool,
 }
 
 /// How the process inside a container runs.

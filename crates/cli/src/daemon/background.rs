@@ -81,6 +81,9 @@ fn start(
             command.arg("--host").arg(host);
         }
         command.arg("daemon");
+        if let Some(docker) = &daemon.swarm {
+            command.arg(format!("--swarm={docker}"));
+        }
         let tls = &daemon.tls;
         for (name, file) in
             [("--tls-ca", &tls.tls_ca), ("--tls-cert", &tls.tls_cert), ("--tls-key", &tls.tls_key)]

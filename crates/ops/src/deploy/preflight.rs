@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
 };
 
-use dockerapi::Client;
+use dockerapi::{Client, publish};
 use serde_json::Value;
 
 use super::Wanted;
@@ -142,12 +142,15 @@ pub(super) async fn ports(
     Ok(())
 }
 
+/// By whoever publishes them: the engine, or an ingress by the service's labels.
 fn published(spec: &Value) -> impl Iterator<Item = u64> + '_ {
     let ports = spec.pointer("/EndpointSpec/Ports").and_then(Value::as_array);
-    ports
+    let own = ports
         .into_iter()
         .flatten()
         .filter(|port| port["Protocol"] != "udp")
         .filter_map(|port| port.get("PublishedPort")?.as_u64())
-        .filter(|port| *port != 0)
+        .filter(|port| *port != 0);
+    let labels = spec.get("Labels").and_then(Value::as_object).into_iter().flatten();
+    own.chain(labels.filter_map(|(key, _)| key.strip_prefix(publish::PORT)?.parse().ok()))
 }

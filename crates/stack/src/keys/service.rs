@@ -257,6 +257,10 @@ pub const KEYS: &[Key] = &[
     ok("services.*.x-evenkeel.progress_deadline", "a new task not live after this has failed"),
     ok("services.*.x-evenkeel.drain", ""),
     ok(
+        "services.*.x-evenkeel.ingress",
+        "`false`: on a Swarm, Docker's routing mesh keeps the published ports",
+    ),
+    ok(
         "services.*.x-evenkeel.drain.upgraded",
         "how long upgraded connections (WebSockets) may outlive a drain, default 30s",
     ),

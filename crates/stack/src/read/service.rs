@@ -54,6 +54,7 @@ impl Reader<'_> {
         if let Some(drain) = map.get("drain").and_then(|n| self.map(n, "drain")) {
             service.drain_upgraded = self.field(drain, "upgraded", Reader::duration);
         }
+        service.stays_on_mesh = self.field(map, "ingress", Reader::flag) == Some(false);
     }
 
     fn http_path(&mut self, node: &Node, name: &str) -> Option<String> {

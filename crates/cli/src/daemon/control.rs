@@ -1,0 +1,76 @@
+//! What the daemon controls the ingress by: the embedded engine, or the follower of a Docker Swarm.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use engine::traffic::{Command, Event};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{private_folder, traffic};
+use crate::{args, failure::Failure, place};
+
+pub(super) enum Control {
+    Engine(engine::Engine),
+    Follower(follower::Follower),
+}
+
+impl Control {
+    /// Starts the one that was asked for, on the state folder's socket.
+    pub(super) async fn start(
+        state: &Path,
+        keel: &Path,
+        daemon: &args::Daemon,
+        (commands, events): (mpsc::Sender<Command>, mpsc::Receiver<Event>),
+        link: &traffic::Link,
+    ) -> Result<Self, Failure> {
+        let stats = stats_source(link);
+        let Some(docker) = &daemon.swarm else {
+            let config = engine::Config { state: state.to_owned(), keel: keel.to_owned() };
+            let engine =
+                engine::Engine::start(&config, commands, events, stats).map_err(|error| {
+                    Failure::new(error.code(), error.to_string()).hint(error.hint())
+                })?;
+            tracing::info!(state = %state.display(), pid = std::process::id(), "the engine runs");
+            return Ok(Self::Engine(engine));
+        };
+        let Some(docker) = docker.strip_prefix("unix://") else {
+            return Err(Failure::usage(format!("--swarm={docker}: not a socket of this node"))
+                .hint("write --swarm=unix:///path; each node has a daemon of its own"));
+        };
+        private_folder(state.join("run"))?;
+        let config = follower::Config {
+            docker: PathBuf::from(docker),
+            socket: place::engine_socket(state),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let follower = follower::Follower::start(&config, commands, events, stats)
+            .await
+            .map_err(|error| Failure::new(error.code(), error.to_string()).hint(error.hint()))?;
+        tracing::info!(docker, pid = std::process::id(), "following the Swarm");
+        Ok(Self::Follower(follower))
+    }
+
+    /// Ends control; what runs, and traffic, go on.
+    pub(super) async fn shutdown(self) {
+        match self {
+            Self::Engine(engine) => engine.shutdown().await,
+            Self::Follower(follower) => follower.shutdown().await,
+        }
+    }
+}
+
+fn stats_source(link: &traffic::Link) -> engine::StatsSource {
+    let link = Arc::clone(link);
+    Arc::new(move || {
+        let client = link.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            match client {
+                Some(client) => client.stats().await.unwrap_or(Value::Null),
+                None => Value::Null,
+            }
+        })
+    })
+}
