@@ -91,6 +91,11 @@ fn is_held(lock: &Path) -> bool {
 async fn remove_all(state: &Path, daemon: &args::Daemon, output: Output) -> Result<(), Stop> {
     let host = format!("unix://{}", place::engine_socket(state).display());
     let client = Client::connect(&host).await?;
+    let ready = client.get("/evenkeel/v1/ready").await?;
+    if ready["engine"] == "swarm" {
+        output.note("what runs on the Swarm stays; `keel rm` removes a stack");
+        return Ok(());
+    }
     let services = client.services(&[]).await?;
     if !daemon.yes && !services.is_empty() {
         plan(&services, output);
