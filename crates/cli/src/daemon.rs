@@ -63,6 +63,8 @@ pub fn run(globals: &args::Globals, daemon: &args::Daemon, output: Output) -> Ou
 
 async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: Output) -> Outcome {
     let mut signals = Signals::new()?;
+    // Its memory has secrets: no core file, and no look at it by others of the same user.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let keel = std::env::current_exe()
         .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))?;
     let relay = match host {

@@ -73,6 +73,11 @@ wire!(
 );
 wire!(ReferenceFile {
     name: String,
+    /// A number as text.
+    #[serde(rename = "UID")]
+    uid: String,
+    #[serde(rename = "GID")]
+    gid: String,
     mode: Option<u32>,
 });
 wire!(RestartPolicy {

@@ -14,8 +14,14 @@ pub mod process;
 mod task;
 mod usage;
 mod user;
+pub mod vault;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use orchestrator::{Observation, TaskId, Time};
 pub use probe::Probed;
@@ -37,6 +43,8 @@ pub struct Launch {
     pub service_labels: BTreeMap<String, String>,
     /// Bytes of the secrets and configs the definition refers to, by id.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Which of them are templates.
+    pub templates: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,4 +91,6 @@ pub trait Driver: Send + Sync {
     fn usage(&self, task: &TaskId) -> Option<Usage>;
     /// The last probes of a task, oldest first.
     fn probed(&self, task: &TaskId) -> Vec<Probed>;
+    /// At the start of an engine: what is there for other tasks than these was left behind.
+    fn sweep(&self, living: &BTreeSet<TaskId>);
 }

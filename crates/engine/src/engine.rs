@@ -29,7 +29,10 @@ use tokio::{
 use crate::{
     api::{Api, Execs},
     control::{self, Inputs},
-    driver::process::{DriverConfig, ProcessDriver},
+    driver::{
+        process::{DriverConfig, ProcessDriver},
+        vault::Vault,
+    },
     image, socket,
     store::{Store, StoreError},
     traffic,
@@ -131,6 +134,7 @@ impl Engine {
         let (reports, reported) = mpsc::channel(1024);
         let driver_config = DriverConfig {
             tasks: state.join("tasks"),
+            vault: Vault::open(state),
             keel: config.keel.clone(),
             log_max_bytes: 10 << 20,
             log_max_files: 3,

@@ -17,6 +17,7 @@ pub mod log;
 pub mod socket;
 pub mod store;
 pub mod supervisor;
+mod template;
 pub mod traffic;
 
 pub use engine::{Config, Engine, Error, StatsSource};

@@ -20,7 +20,7 @@ use std::{
         fs::FileExt,
         process::{CommandExt, ExitStatusExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -32,7 +32,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{disk, log};
+use crate::{disk, driver::mount::Mounted, log};
 use pipes::Pipes;
 pub use process::{Process, kill_marked, start_time};
 
@@ -48,6 +48,12 @@ pub struct Job {
     pub log_max_files: u32,
     /// Target port → loopback port.
     pub ports: Vec<(u16, u16)>,
+    /// Where the task's paths really are: volumes, secrets, configs.
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mounted>,
+    /// The root of its copies of secrets and configs, when it is not in the task's folder.
+    #[serde(default)]
+    pub(crate) vault: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod json;
 mod logs;
 mod release;
 mod remote;
+mod secret;
 mod site;
 
 use std::{

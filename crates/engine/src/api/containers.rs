@@ -116,7 +116,11 @@ impl Api {
         let root = self.images.root(&image)?;
         let config = ImageConfig(&image.config);
         let folder = self.tasks.join(&container.task.id.0);
-        let mounts = mount::of(&spec, &folder).map_err(ApiError::bad_parameter)?;
+        let job = read_json::<Job>(&folder.join("task.json"));
+        let mounts = match job.map(|job| job.mounts).filter(|mounts| !mounts.is_empty()) {
+            Some(mounts) => mounts,
+            None => mount::of(&spec, &folder).map_err(ApiError::bad_parameter)?,
+        };
         Ok(Layer::new(&folder, &root, plan::working_folder(&config, &spec), mounts))
     }
 

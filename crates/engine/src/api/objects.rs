@@ -9,6 +9,7 @@ use super::{Answer, Api, Call, empty, images::blocking, json as respond, with_st
 use crate::{
     control::{State, name_of, random_id},
     driver::mount,
+    template,
 };
 
 /// `configs` → `config`.
@@ -145,6 +146,8 @@ fn create_data(state: &mut State, kind: &'static str, spec: Value) -> Result<Val
     if bytes.len() > limit || (kind == "secret" && bytes.is_empty()) {
         return Err(ApiError::invalid(format!("{kind} data must be between 1 and {limit} bytes")));
     }
+    template::check_object(&spec, &bytes)
+        .map_err(|wrong| ApiError::invalid(format!("{kind} {name}: {wrong}")))?;
     if state.objects[kind].values().any(|object| name_of(object) == name) {
         return Err(ApiError::conflict(format!("{kind} {name} already exists")));
     }

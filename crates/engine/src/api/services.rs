@@ -194,7 +194,9 @@ fn make_volumes(state: &mut State, raw: &Value) {
     let mounts = raw["TaskTemplate"]["ContainerSpec"]["Mounts"].as_array();
     for mount in mounts.into_iter().flatten() {
         let name = mount["Source"].as_str().unwrap_or("");
-        if matches!(mount["Type"].as_str(), Some("volume") | None) && !name.is_empty() {
+        // One that is named by a template comes into being with its task.
+        let is_known = !name.is_empty() && !name.contains("{{");
+        if matches!(mount["Type"].as_str(), Some("volume") | None) && is_known {
             let labels = &mount["VolumeOptions"]["Labels"];
             let labels = if labels.is_object() { labels.clone() } else { json!({}) };
             create_volume(state, &json!({ "Name": name, "Labels": labels }));

@@ -1,6 +1,9 @@
 //! Doing what the orchestrator asked: commands to the driver and to the ingress.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use orchestrator::{Action, Observed, SlotKey, Task, TaskId, Traffic};
 use serde_json::Value;
@@ -12,6 +15,7 @@ use super::{
 };
 use crate::{
     driver::{Command, Launch},
+    template,
     traffic::{self, Drain, Endpoint, Protocol, Route},
 };
 
@@ -53,6 +57,7 @@ impl Loop {
             .filter(|task| !task.observed.is_end() && task.observed > Observed::New)
             .map(|task| task.id.clone())
             .collect();
+        self.driver.sweep(&ids.iter().cloned().collect());
         for id in ids {
             self.launch(&id, Command::Adopt);
         }
@@ -73,6 +78,7 @@ impl Loop {
             .flatten()
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect();
+        let (files, templates) = self.files(&task.spec.definition);
         Launch {
             task: task.id.clone(),
             name: task_name(world, task),
@@ -86,26 +92,31 @@ impl Loop {
             node_hostname: hostname(),
             definition: task.spec.definition.clone(),
             service_labels,
-            files: self.files(&task.spec.definition),
+            files,
+            templates,
         }
     }
 
-    /// The bytes of the secrets and configs that a definition refers to.
-    fn files(&self, definition: &str) -> BTreeMap<String, Vec<u8>> {
+    /// The bytes of the secrets and configs that a definition refers to, and which are templates.
+    fn files(&self, definition: &str) -> (BTreeMap<String, Vec<u8>>, BTreeSet<String>) {
         use base64::Engine as _;
         let definition: dockerapi::spec::Definition =
             serde_json::from_str(definition).unwrap_or_default();
         let spec = definition.task_template.container_spec.unwrap_or_default();
         let secrets = spec.secrets.iter().map(|reference| ("secret", reference.id()));
         let configs = spec.configs.iter().map(|reference| ("config", reference.id()));
-        secrets
-            .chain(configs)
-            .filter_map(|(kind, id)| {
-                let data = self.state.objects[kind].get(id)?.get("Spec")?.get("Data")?.as_str()?;
-                let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-                Some((id.to_owned(), bytes))
-            })
-            .collect()
+        let (mut files, mut templates) = (BTreeMap::new(), BTreeSet::new());
+        for (kind, id) in secrets.chain(configs) {
+            let spec = self.state.objects[kind].get(id).and_then(|object| object.get("Spec"));
+            let Some(data) = spec.and_then(|spec| spec.get("Data")?.as_str()) else { continue };
+            let engine = base64::engine::general_purpose::STANDARD;
+            let Ok(bytes) = engine.decode(data) else { continue };
+            files.insert(id.to_owned(), bytes);
+            if spec.is_some_and(template::is_template) {
+                templates.insert(id.to_owned());
+            }
+        }
+        (files, templates)
     }
 
     fn endpoint(&self, id: &TaskId) -> Option<Endpoint> {

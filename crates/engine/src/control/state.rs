@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::happened::{self, Before};
-use crate::store::Write;
+use crate::{store::Write, template};
 
 /// What the API shows of a service beside the orchestrator's part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -292,5 +292,7 @@ pub fn drain_times(service: Option<&orchestrator::Service>) -> [std::time::Durat
 
 /// Reads and checks a posted spec.
 pub fn convert(raw: &Value) -> Result<orchestrator::ServiceSpec, ApiError> {
-    convert::service(raw).map(|(_, spec)| spec)
+    let (wire, spec) = convert::service(raw)?;
+    template::check_service(&wire).map_err(ApiError::invalid)?;
+    Ok(spec)
 }

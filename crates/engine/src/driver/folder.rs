@@ -2,8 +2,8 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
-    path::Path,
+    os::unix::fs::{DirBuilderExt, chown, symlink},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -17,10 +17,12 @@ use super::{
     plan::{self, ImageConfig},
     process::Shared,
     user::{self, User},
+    vault::{self, Copy},
 };
 use crate::{
     disk, image,
     supervisor::{Job, read_json},
+    template::{self, Payload},
 };
 
 /// What a started task needs to be watched and stopped.
@@ -36,6 +38,7 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
     let definition: Definition = serde_json::from_str(&launch.definition)
         .map_err(|error| format!("the task's definition cannot be read: {error}"))?;
     let spec = definition.task_template.container_spec.unwrap_or_default();
+    let spec = template::spec(&spec, &plan::context(launch))?;
     let image = shared.images.hold(&spec.image, &launch.task.0).map_err(|e| e.to_string())?;
     let root = shared.images.root(&image).map_err(|error| error.to_string())?;
     let config = ImageConfig(&image.config);
@@ -49,15 +52,31 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
         }
     };
     shared.know(&launch.task, |known| known.ports.clone_from(&ports));
-    let mounts = mount::of(&spec, folder)?;
+    let asked = mount::of(&spec, folder)?;
+    let vault = match &known {
+        Some(job) => job.vault.clone().unwrap_or_else(|| folder.join("files")),
+        None => shared.config.vault.root(folder),
+    };
+    let mut mounts = vault::mounted(&spec, &vault);
+    mounts.extend(asked.iter().cloned());
+    // The nearest folder is the one that is meant.
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.target.components().count()));
     let layer = Layer::new(folder, &root, plan::working_folder(&config, &spec), mounts.clone());
+    let user = user::of(&config, &spec, &root)?;
+    // Also for a task that is known: memory does not survive the machine's restart.
+    if known.is_none() || !(vault.starts_with(folder) || vault.exists()) {
+        let copies = copies(launch, &spec)?;
+        vault::fill(&vault, &copies, user)
+            .map_err(|error| format!("copy secrets to {}: {error}", vault.display()))?;
+    }
     let job = match known {
         Some(job) => job,
         None => {
-            let user = user::of(&config, &spec, &root)?;
-            mount::prepare(&spec, &mounts, user)?;
+            mount::prepare(&spec, &asked, user)?;
             let (root, config, spec, layer) = (&root, &config, &spec, &layer);
-            let made = Made { shared, launch, folder, root, config, spec, layer, mounts: &mounts };
+            let vault = (!vault.starts_with(folder)).then_some(vault);
+            let mounts = &mounts;
+            let made = Made { shared, launch, folder, root, config, spec, layer, mounts, vault };
             let job = made
                 .make(ports, user)
                 .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
@@ -90,6 +109,7 @@ struct Made<'a> {
     spec: &'a ContainerSpec,
     layer: &'a Layer,
     mounts: &'a [Mounted],
+    vault: Option<PathBuf>,
 }
 
 impl Made<'_> {
@@ -97,8 +117,7 @@ impl Made<'_> {
         // Others may pass through, to the folders that are theirs, and see nothing.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         fs::DirBuilder::new().recursive(true).mode(mode).create(self.folder)?;
-        self.files(user)?;
-        let mut env = plan::environment(self.config, self.spec, self.launch, &ports, self.folder);
+        let mut env = plan::environment(self.config, self.spec, self.launch, &ports);
         for (_, value) in &mut env {
             if let Some(real) = mount::resolve(self.mounts, Path::new(value.as_str())) {
                 *value = real.to_string_lossy().into_owned();
@@ -115,6 +134,8 @@ impl Made<'_> {
             log_max_bytes: self.shared.config.log_max_bytes,
             log_max_files: self.shared.config.log_max_files,
             ports,
+            mounts: self.mounts.to_vec(),
+            vault: self.vault.clone(),
         })
     }
 
@@ -126,7 +147,7 @@ impl Made<'_> {
     }
 
     /// A folder of the task's own, with links to what the image has in its working folder.
-    fn working_folder(&self, user: Option<User>) -> io::Result<std::path::PathBuf> {
+    fn working_folder(&self, user: Option<User>) -> io::Result<PathBuf> {
         let cwd = self.folder.join("work");
         fs::create_dir_all(&cwd)?;
         let wanted = Path::new(plan::working_folder(self.config, self.spec));
@@ -143,35 +164,22 @@ impl Made<'_> {
         }
         Ok(cwd)
     }
+}
 
-    /// Secrets and configs as files in the task's private folder.
-    fn files(&self, user: Option<User>) -> io::Result<()> {
-        let own = self.folder.join("files");
-        for (path, reference) in plan::files(self.spec) {
-            let Some(bytes) = self.launch.files.get(reference.id()) else { continue };
-            let Some(path) = image::path::resolve(&own, Path::new(&path)) else { continue };
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let mode = reference.file.mode.unwrap_or(0o444) & 0o777;
-            let mut file = fs::File::options()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&path)?;
-            io::Write::write_all(&mut file, bytes)?;
-            if let Some(user) = user {
-                chown(&path, Some(user.uid), Some(user.gid))?;
-            }
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-        }
-        if let (Some(user), files) = (user, self.folder.join("files"))
-            && files.exists()
-        {
-            chown(&files, Some(user.uid), Some(user.gid))?;
-            fs::set_permissions(&files, fs::Permissions::from_mode(0o700))?;
-        }
-        Ok(())
+/// Secrets and configs as the task gets them: templates are expanded.
+fn copies(launch: &Launch, spec: &ContainerSpec) -> Result<Vec<Copy>, String> {
+    let payload = Payload { spec, files: &launch.files };
+    let context = plan::context(launch);
+    let mut copies = Vec::new();
+    for (path, reference) in plan::files(spec) {
+        let Some(bytes) = launch.files.get(reference.id()) else { continue };
+        let bytes = match launch.templates.contains(reference.id()) {
+            true => template::payload(reference, bytes, &context, &payload)?,
+            false => bytes.clone(),
+        };
+        let file = &reference.file;
+        let (uid, gid) = (file.uid.parse().ok(), file.gid.parse().ok());
+        copies.push(Copy { path, bytes, mode: file.mode.unwrap_or(0o444), uid, gid });
     }
+    Ok(copies)
 }

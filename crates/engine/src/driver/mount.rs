@@ -8,11 +8,12 @@ use std::{
 };
 
 use dockerapi::spec::ContainerSpec;
+use serde::{Deserialize, Serialize};
 
 use super::user::User;
 
 /// Where a path of the task really is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mounted {
     pub(crate) target: PathBuf,
     pub(crate) source: PathBuf,

@@ -15,6 +15,7 @@ use super::{
     health::{Probe, Test},
     layer::Layer,
 };
+use crate::template::Context;
 
 /// The variable by which whatever a task left behind is found.
 const MARKER: &str = "EVENKEEL_TASK";
@@ -54,29 +55,22 @@ pub(super) fn command_line(image: &ImageConfig<'_>, spec: &ContainerSpec) -> Vec
     entrypoint.into_iter().chain(arguments).collect()
 }
 
-/// The environment: the image's, the service's, then what the contract sets.
+/// The environment: the image's, the service's (its templates expanded), then what the contract
+/// sets.
 pub(super) fn environment(
     image: &ImageConfig<'_>,
     spec: &ContainerSpec,
     launch: &Launch,
     ports: &[(u16, u16)],
-    folder: &Path,
 ) -> Vec<(String, String)> {
     let mut env = BTreeMap::new();
     env.insert("PATH".to_owned(), std::env::var("PATH").unwrap_or("/usr/bin:/bin".to_owned()));
     for entry in image.list("Env").iter().chain(&spec.env) {
         match entry.split_once('=') {
-            Some((key, value)) => env.insert(key.to_owned(), expand(value, launch)),
+            Some((key, value)) => env.insert(key.to_owned(), value.to_owned()),
             // A name alone takes the variable away, as Docker does.
             None => env.remove(entry),
         };
-    }
-    let files: Vec<String> = files(spec).map(|(path, _)| path).collect();
-    for value in env.values_mut() {
-        let is_under = ["/run/secrets/", "/run/configs/"].iter().any(|at| value.starts_with(at));
-        if is_under || files.contains(value) {
-            *value = format!("{}{value}", folder.join("files").display());
-        }
     }
     if let Some((_, first)) = ports.first() {
         env.insert("PORT".to_owned(), first.to_string());
@@ -87,7 +81,7 @@ pub(super) fn environment(
     env.insert("HOST".to_owned(), "127.0.0.1".to_owned());
     env.insert(MARKER.to_owned(), launch.task.0.clone());
     if !spec.hostname.is_empty() {
-        env.insert("HOSTNAME".to_owned(), expand(&spec.hostname, launch));
+        env.insert("HOSTNAME".to_owned(), spec.hostname.clone());
     }
     env.into_iter().collect()
 }
@@ -108,27 +102,21 @@ pub(super) fn files(spec: &ContainerSpec) -> impl Iterator<Item = (String, &Refe
     secrets.chain(configs).chain(by_name)
 }
 
-/// Docker's templates in environment values.
-fn expand(value: &str, launch: &Launch) -> String {
-    if !value.contains("{{") {
-        return value.to_owned();
+/// What templates of this task can say.
+pub(super) fn context(launch: &Launch) -> Context<'_> {
+    Context {
+        service_id: &launch.service_id,
+        service_name: &launch.service_name,
+        service_labels: launch.service_labels.clone(),
+        node_id: &launch.node_id,
+        node_hostname: &launch.node_hostname,
+        task_id: &launch.task.0,
+        task_name: &launch.name,
+        task_slot: match launch.slot {
+            0 => launch.node_id.clone(),
+            slot => slot.to_string(),
+        },
     }
-    let slot = launch.slot.to_string();
-    let pairs = [
-        ("Service.ID", launch.service_id.as_str()),
-        ("Service.Name", &launch.service_name),
-        ("Node.ID", &launch.node_id),
-        ("Node.Hostname", &launch.node_hostname),
-        ("Task.ID", &launch.task.0),
-        ("Task.Name", &launch.name),
-        ("Task.Slot", &slot),
-    ];
-    let mut text = value.to_owned();
-    for (name, with) in pairs {
-        text = text.replace(&format!("{{{{.{name}}}}}"), with);
-        text = text.replace(&format!("{{{{ .{name} }}}}"), with);
-    }
-    text
 }
 
 /// Says of a command line what is meant on this machine: the program, and arguments that are paths

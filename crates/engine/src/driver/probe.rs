@@ -190,6 +190,8 @@ mod tests {
             log_max_bytes: 1 << 20,
             log_max_files: 1,
             ports: Vec::new(),
+            mounts: Vec::new(),
+            vault: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! out and answers questions about what runs.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +13,9 @@ use std::{
 use orchestrator::TaskId;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Command, Driver, Launch, Probed, Report, Usage, ports::Ports, task, usage::Groups};
+use super::{
+    Command, Driver, Launch, Probed, Report, Usage, ports::Ports, task, usage::Groups, vault::Vault,
+};
 use crate::{image, supervisor::Running};
 
 /// Commands that may wait for one task: it has a short life and each comes once.
@@ -25,6 +27,7 @@ const PROBES: usize = 5;
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
     pub tasks: PathBuf,
+    pub vault: Vault,
     /// The `keel` binary, for supervisors.
     pub keel: PathBuf,
     pub log_max_bytes: u64,
@@ -116,7 +119,11 @@ impl ProcessDriver {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
         self.shared.forget(&task);
         let folder = self.shared.config.tasks.join(&task.0);
-        self.runtime.spawn_blocking(move || std::fs::remove_dir_all(folder));
+        let vault = self.shared.config.vault.clone();
+        self.runtime.spawn_blocking(move || {
+            vault.remove(&task);
+            std::fs::remove_dir_all(folder)
+        });
     }
 }
 
@@ -156,5 +163,9 @@ impl Driver for ProcessDriver {
 
     fn probed(&self, task: &TaskId) -> Vec<Probed> {
         self.shared.known(task).map_or_else(Vec::new, |known| known.probes.into())
+    }
+
+    fn sweep(&self, living: &BTreeSet<TaskId>) {
+        self.shared.config.vault.sweep(living);
     }
 }

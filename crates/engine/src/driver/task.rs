@@ -103,6 +103,17 @@ impl Actor {
 
     /// From start (or re-adoption) to the end of the process.
     async fn live(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
+        self.run(launch, commands).await;
+        self.empty_vault().await;
+    }
+
+    /// A task that ended needs its secrets no more.
+    async fn empty_vault(&self) {
+        let (vault, task) = (self.shared.config.vault.clone(), self.task.clone());
+        let _ = tokio::task::spawn_blocking(move || vault.remove(&task)).await;
+    }
+
+    async fn run(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
         let (shared, folder) = (Arc::clone(&self.shared), self.folder.clone());
         let planned = tokio::task::spawn_blocking(move || prepare(&shared, &launch, &folder)).await;
         let plan = match planned {
