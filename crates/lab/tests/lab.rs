@@ -134,6 +134,9 @@ fn one_node_runs_services_refuses_a_missing_image_at_once_and_leaves_nothing() {
 
     let (name, folder) = (lab.name().to_owned(), lab.folder().to_owned());
     assert!(!traces(&name, &folder).is_empty(), "traces are found while it runs");
+    // A daemon that crashed has orphans: its containerd, shims and containers.
+    let dockerd = node.dockerd_pid().expect("a daemon").to_string();
+    said("kill", &["-9", &dockerd]);
     lab.down().expect("it goes");
     assert_eq!(traces(&name, &folder), Vec::<String>::new());
 }
