@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    os::unix::process::CommandExt,
+    os::unix::{net::UnixStream, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -174,8 +174,9 @@ impl Node {
 
     pub(crate) fn wait_until_up(&self) -> Result<(), Error> {
         run::until(&format!("the API of {}", self.name), START_LIMIT, || {
-            let asked = self.docker(&["version", "--format", "{{.Server.Version}}"]);
-            asked.map(drop).map_err(|_| run::last_line(&self.log()))
+            let is_up = UnixStream::connect(&self.socket).is_ok()
+                && self.docker(&["version", "--format", "{{.Server.Version}}"]).is_ok();
+            if is_up { Ok(()) } else { Err(run::last_line(&self.log())) }
         })
     }
 

@@ -2,6 +2,7 @@
 //! whatever is left of it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,11 +21,18 @@ use crate::{
 /// The kernel lets go of a control group a moment after its last process.
 const CGROUP_LIMIT: Duration = Duration::from_secs(10);
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Wherever its data root is, Docker 20.10 keeps a folder per overlay network here.
+const BALANCERS: &str = "/var/lib/docker/network/files";
+const BALANCER: &[u8] = b"lb_";
+/// Letters and digits of a network's id in a swarm.
+const ID_LENGTH: usize = 25;
 
 /// Everything of the lab goes; `reap` collects the caller's dead children.
 pub fn lab(record: &Record, mut reap: impl FnMut()) -> Result<(), Error> {
     for index in 0..record.nodes {
-        node(record, &Node::new(record, index), &mut reap)?;
+        let one = Node::new(record, index);
+        node(record, &one, &mut reap)?;
+        remove_balancers(&one);
     }
     wire::remove_bridge(record);
     let mut left = wire::leftovers(record)?;
@@ -86,6 +94,24 @@ fn unmount(folder: &Path) -> Result<(), Error> {
     Err(Error::Leftover { folder: folder.to_owned(), what: mounts(folder).join(", ") })
 }
 
+/// Removes the folders of the overlay networks that the node's own store names.
+fn remove_balancers(node: &Node) {
+    let store = fs::read(node.data_root().join("network/files/local-kv.db")).unwrap_or_default();
+    for name in balancers(&store) {
+        // Most are not there: nodes of a lab share their networks.
+        let _ = fs::remove_dir_all(Path::new(BALANCERS).join(name));
+    }
+}
+
+fn balancers(store: &[u8]) -> BTreeSet<String> {
+    let is_id = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let length = BALANCER.len() + ID_LENGTH;
+    let named = store
+        .windows(length)
+        .filter(|word| word.strip_prefix(BALANCER).is_some_and(|id| id.iter().all(is_id)));
+    named.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 /// The node's control groups, in the one hierarchy or in each of the old ones.
 fn remove_cgroups(name: &str) -> Result<(), Error> {
     let controllers = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
@@ -110,4 +136,16 @@ fn remove_group(group: &Path) -> std::io::Result<()> {
         }
     }
     fs::remove_dir(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::balancers;
+
+    #[test]
+    fn only_whole_network_ids_name_a_folder_to_remove() {
+        let store = b"..lb_v6wukmcas2v2s8hc7ln2l3b9b\"..lb_../../etc/passwd/xxxxxxxxxxx.lb_short";
+        let found: Vec<String> = balancers(store).into_iter().collect();
+        assert_eq!(found, ["lb_v6wukmcas2v2s8hc7ln2l3b9b"]);
+    }
 }

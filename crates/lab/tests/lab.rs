@@ -171,7 +171,8 @@ fn three_nodes_talk_over_the_overlay_and_lost_ones_are_noticed_and_come_back() {
     let lab = Lab::up(&Options::nodes(3)).expect("a lab");
     lab.load_image_everywhere(archive()).expect("the image");
     let first = lab.node(0);
-    first.docker(&["network", "create", "--driver", "overlay", "front"]).expect("a network");
+    let made = first.docker(&["network", "create", "--driver", "overlay", "front"]);
+    let network = made.expect("a network").trim().to_owned();
     create(first, "--name web --mode global --network front --endpoint-mode dnsrr sem:1");
     await_running(first, "web", 3);
     let from = inspect(lab.node(1), "web", "{{.NetworkSettings.SandboxKey}}");
@@ -201,6 +202,10 @@ fn three_nodes_talk_over_the_overlay_and_lost_ones_are_noticed_and_come_back() {
     await_status(2, "down");
     lab.start_daemon(2).expect("it starts");
     await_status(2, "ready");
+
+    lab.down().expect("it goes");
+    let outside = Path::new("/var/lib/docker/network/files").join(format!("lb_{network}"));
+    assert!(!outside.exists(), "what Docker writes outside of its data root is gone as well");
 }
 
 #[test]
