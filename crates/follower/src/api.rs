@@ -1,27 +1,31 @@
 //! The follower's socket: `/evenkeel/v1` for what Docker's API has no words for, and everything else
 //! passed on to this node's Docker, byte by byte where a connection is taken over.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use dockerapi::ApiError;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, body::Incoming, client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
+use net::{Peer, TlsFiles};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tokio::{io::copy_bidirectional, net::UnixStream};
 
 use crate::{
     StatsSource,
     follow::{Known, Shared},
+    peer::{self, MANAGER},
     roster::Stage,
     view::{State, Task, Wanted},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Body = BoxBody<Bytes, BoxError>;
+
+/// Before our own endpoints.
+const OWN: &str = "/evenkeel/v1/";
 
 /// What the endpoints work with.
 #[derive(Clone)]
@@ -30,18 +34,88 @@ pub(crate) struct Api {
     pub(crate) docker: PathBuf,
     pub(crate) stats: StatsSource,
     pub(crate) version: &'static str,
+    pub(crate) identity: TlsFiles,
 }
 
 impl Api {
+    /// Somebody on this node's own socket.
     pub(crate) async fn respond(self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let own = path.find("/evenkeel/v1/").map(|at| &path[at + "/evenkeel/v1/".len()..]);
-        let answer = match own {
-            Some(what) if request.method() == Method::GET => self.own(what).await,
-            Some(_) => Err(ApiError::not_found("page not found")),
+        let own = path.find(OWN).map(|at| &path[at + OWN.len()..]);
+        let answer = match own.map(|own| (own, own.strip_prefix("nodes/"))) {
             None => self.pass_on(request).await,
+            Some((_, Some(of_node))) => self.to_node(of_node, request).await,
+            Some((what, None)) if request.method() == Method::GET => self.own(what).await,
+            Some(_) => Err(unknown()),
         };
         answer.unwrap_or_else(|error| with_status(error.status, error.body()))
+    }
+
+    /// Another node's daemon, which has proven that it is of this Swarm.
+    pub(crate) async fn respond_to_peer(self, mut request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let is_manager = request.extensions().get::<Peer>().is_some_and(|p| p.is_named(MANAGER));
+        let answer = match path.strip_prefix("/docker/") {
+            Some(_) if !is_manager => {
+                let message = "only managers of the Swarm may use a node's Docker".to_owned();
+                Err(ApiError { status: StatusCode::FORBIDDEN, message })
+            }
+            Some(_) => match without(&request, "/docker") {
+                Ok(uri) => {
+                    *request.uri_mut() = uri;
+                    self.pass_on(request).await
+                }
+                Err(error) => Err(error),
+            },
+            None if path == "/evenkeel/v1/view" => self.view(),
+            None if path == "/evenkeel/v1/ready" => {
+                Ok(with_status(StatusCode::OK, self.ready().to_string()))
+            }
+            None => Err(unknown()),
+        };
+        answer.unwrap_or_else(|error| with_status(error.status, error.body()))
+    }
+
+    /// What this manager knows now.
+    fn view(&self) -> Result<Response<Body>, ApiError> {
+        let known = self.shared.known();
+        if let Some(why) = &known.is_blind {
+            let message = format!("this node knows nothing of now: {why}");
+            return Err(ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message });
+        }
+        let view = serde_json::to_string(&known.view).unwrap_or_default();
+        Ok(with_status(StatusCode::OK, view))
+    }
+
+    /// `ID/docker/…`: the Docker of another node, through its daemon.
+    async fn to_node(
+        &self,
+        what: &str,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        let (id, _) = what.split_once("/docker/").ok_or_else(unknown)?;
+        let at = request.uri().path().find(&format!("{id}/docker/")).ok_or_else(unknown)?;
+        let before = request.uri().path()[..at + id.len()].to_owned();
+        let (is_here, address) = {
+            let known = self.shared.known();
+            let node = known.view.nodes.get(id);
+            let unknown = || ApiError::not_found(format!("node {id} not found"));
+            (id == known.local.node, node.ok_or_else(unknown)?.address.clone())
+        };
+        if is_here {
+            *request.uri_mut() = without(&request, &format!("{before}/docker"))?;
+            return self.pass_on(request).await;
+        }
+        *request.uri_mut() = without(&request, &before)?;
+        let unreachable = |error: &dyn std::fmt::Display| ApiError {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: error.to_string(),
+        };
+        let address = address.parse().map_err(|_| unreachable(&"the node has no address"))?;
+        let sender = peer::connect(&self.identity, address, id).await;
+        exchange(sender.map_err(|error| unreachable(&error))?, request)
+            .await
+            .map_err(|error| unreachable(&error))
     }
 
     async fn own(&self, what: &str) -> Result<Response<Body>, ApiError> {
@@ -75,31 +149,49 @@ impl Api {
     }
 
     /// One request to Docker, and its answer as it comes.
-    async fn pass_on(&self, mut request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let unreachable = |error: &dyn std::fmt::Display| ApiError {
             status: StatusCode::SERVICE_UNAVAILABLE,
             message: format!("Docker at unix://{} does not answer: {error}", self.docker.display()),
         };
         let stream = UnixStream::connect(&self.docker).await.map_err(|e| unreachable(&e))?;
-        let (mut sender, connection) =
+        let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
         tokio::spawn(connection.with_upgrades());
-        let takes_over = request.headers().contains_key(header::UPGRADE);
-        let ours = takes_over.then(|| upgrade::on(&mut request));
-        let mut answer = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
-        if let Some(ours) = ours.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
-            let theirs = upgrade::on(&mut answer);
-            tokio::spawn(async move {
-                if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
-                    let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
-                    // One side's end is the end: there is nobody to tell of an error.
-                    let _ = copy_bidirectional(&mut ours, &mut theirs).await;
-                }
-            });
-        }
-        // The answer may go on for as long as the client reads: the connection must live with it.
-        Ok(answer.map(|body| body.map_err(BoxError::from).boxed()))
+        exchange(sender, request).await.map_err(|error| unreachable(&error))
     }
+}
+
+fn unknown() -> ApiError {
+    ApiError::not_found("page not found")
+}
+
+/// The request's path and query without what comes before.
+fn without(request: &Request<Incoming>, prefix: &str) -> Result<Uri, ApiError> {
+    let whole = request.uri().path_and_query().map_or("/", |whole| whole.as_str());
+    let rest = whole.strip_prefix(prefix).unwrap_or(whole);
+    rest.parse().map_err(|_| ApiError::bad_parameter(format!("`{rest}` is not a path")))
+}
+
+/// Passes one request on, with its answer as it comes, and the connection when it is taken over.
+async fn exchange(
+    mut sender: http1::SendRequest<Incoming>,
+    mut request: Request<Incoming>,
+) -> hyper::Result<Response<Body>> {
+    let takes_over = request.headers().contains_key(header::UPGRADE);
+    let ours = takes_over.then(|| upgrade::on(&mut request));
+    let mut answer = sender.send_request(request).await?;
+    if let Some(ours) = ours.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        let theirs = upgrade::on(&mut answer);
+        tokio::spawn(async move {
+            if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
+                let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+                // One side's end is the end: there is nobody to tell of an error.
+                let _ = copy_bidirectional(&mut ours, &mut theirs).await;
+            }
+        });
+    }
+    Ok(answer.map(|body| body.map_err(BoxError::from).boxed()))
 }
 
 fn with_status(status: StatusCode, body: String) -> Response<Body> {

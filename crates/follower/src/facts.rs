@@ -1,6 +1,10 @@
 //! Asking this node's Docker for everything that a decision is made of.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use dockerapi::{Client, ClientError, object};
 use serde::de::DeserializeOwned;
@@ -22,6 +26,8 @@ pub(crate) struct Look {
     pub(crate) links: BTreeMap<String, PathBuf>,
     /// Container → its main process.
     pub(crate) processes: BTreeMap<String, u32>,
+    /// The managers that this node knows.
+    pub(crate) managers: Vec<IpAddr>,
 }
 
 /// Looks at everything. Fails only when Docker itself does not answer.
@@ -48,7 +54,16 @@ pub(crate) async fn look(
             message: "this node is not a manager".to_owned(),
         }),
     };
-    Ok(Look { view, local, links, processes })
+    Ok(Look { view, local, links, processes, managers: managers(&info) })
+}
+
+/// `Swarm.RemoteManagers`, whose addresses are those of Swarm's own protocol.
+fn managers(info: &Value) -> Vec<IpAddr> {
+    let known = info.pointer("/Swarm/RemoteManagers").and_then(Value::as_array);
+    let address = |manager: &Value| {
+        manager.get("Addr")?.as_str()?.parse::<SocketAddr>().ok().map(|address| address.ip())
+    };
+    known.into_iter().flatten().filter_map(address).collect()
 }
 
 async fn view(docker: &Client) -> Result<View, ClientError> {

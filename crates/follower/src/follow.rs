@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use dockerapi::{Client, ClientError, publish::Stop, stamp};
+use dockerapi::{Client, publish::Stop, stamp};
+use net::TlsFiles;
 use orchestrator::traffic::{Command, Event};
 use serde_json::Value;
 use tokio::{
@@ -22,6 +23,7 @@ use tokio::{
 use crate::{
     facts::{self, LINK},
     local::Local,
+    peer,
     roster::{Roster, Stage},
     stop::{Stops, connections},
     view::View,
@@ -74,6 +76,8 @@ pub(crate) struct Loop {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) shutdown: watch::Receiver<bool>,
+    identity: TlsFiles,
+    source: peer::Source,
     stops: Stops,
     processes: BTreeMap<String, u32>,
     attention: Option<Instant>,
@@ -85,10 +89,23 @@ impl Loop {
         shared: Arc<Shared>,
         commands: mpsc::Sender<Command>,
         events: mpsc::Receiver<Event>,
+        identity: TlsFiles,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let (stops, processes) = (Stops::default(), BTreeMap::new());
-        Self { docker, shared, commands, events, shutdown, stops, processes, attention: None }
+        let (source, stops, processes) = Default::default();
+        let attention = None;
+        Self {
+            docker,
+            shared,
+            commands,
+            events,
+            shutdown,
+            identity,
+            source,
+            stops,
+            processes,
+            attention,
+        }
     }
 
     pub(crate) async fn run(mut self) {
@@ -134,19 +151,27 @@ impl Loop {
     async fn look(&mut self) {
         let look = match facts::look(&self.docker, &self.processes).await {
             Ok(look) => look,
-            Err(error) => return self.is_blind(&error),
+            Err(error) => return self.is_blind(&error.to_string()),
         };
         self.processes = look.processes;
-        let blind = look.view.as_ref().err().map(ClientError::to_string);
-        if let Err(error) = &look.view {
-            self.is_blind(error);
+        let view = match look.view {
+            Ok(view) => Ok(view),
+            // A worker, or a manager without a leader: another node may know.
+            Err(own) => match self.source.view(&self.identity, &look.managers).await {
+                Ok(view) => Ok(view),
+                Err(error) => Err(format!("{own}; {error}")),
+            },
+        };
+        if let Err(why) = &view {
+            self.is_blind(why);
         }
         let commands = {
             let mut known = self.shared.known();
-            if let Ok(view) = look.view {
-                known.view = view;
+            match view {
+                Ok(view) => (known.view, known.is_blind) = (view, None),
+                Err(why) => known.is_blind = Some(why),
             }
-            (known.local, known.links, known.is_blind) = (look.local, look.links, blind);
+            (known.local, known.links) = (look.local, look.links);
             let Known { roster, view, local, links, .. } = &mut *known;
             roster.look(stamp::now(), view, local, links)
         };
@@ -159,12 +184,11 @@ impl Loop {
     }
 
     /// The ingress goes on with what it was told last.
-    fn is_blind(&self, error: &ClientError) {
+    fn is_blind(&self, why: &str) {
         let mut known = self.shared.known();
-        let why = error.to_string();
-        if known.is_blind.as_ref() != Some(&why) {
-            tracing::warn!(%error, "no manager tells what runs; traffic goes on as it was");
-            known.is_blind = Some(why);
+        if known.is_blind.is_none() {
+            tracing::warn!(why, "no manager tells what runs; traffic goes on as it was");
+            known.is_blind = Some(why.to_owned());
         }
     }
 

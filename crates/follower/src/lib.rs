@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`view`] (what a manager knows), [`local`] (what this node's Docker knows),
 //! [`roster`] (which tasks get requests: pure, and the heart of it), [`stop`] (a task is stopped
-//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), `api` (its socket).
+//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), `peer` (between nodes), `api` (its sockets).
 //!
 //! This crate never decides what runs: Swarm does. It goes on with what it knew last when no
 //! manager answers.
@@ -12,11 +12,13 @@ mod api;
 mod facts;
 mod follow;
 pub mod local;
+pub mod peer;
 pub mod roster;
 pub mod stop;
 pub mod view;
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -55,6 +57,8 @@ pub enum Error {
     NoSwarm { docker: PathBuf },
     #[error(transparent)]
     Listen(#[from] net::ListenError),
+    #[error("show other nodes who this one is: {0}")]
+    Identity(#[from] net::TlsError),
 }
 
 impl Error {
@@ -64,6 +68,7 @@ impl Error {
             Self::Docker { .. } => "docker-not-reachable",
             Self::NoSwarm { .. } => "no-swarm",
             Self::Listen(_) => "listen",
+            Self::Identity(_) => "node-identity",
         }
     }
 
@@ -72,7 +77,10 @@ impl Error {
         match self {
             Self::Docker { .. } => "start Docker, or name its socket with --swarm=unix:///path",
             Self::NoSwarm { .. } => "run `docker swarm init` (or `join`) there, then start again",
-            Self::Listen(_) => "see who listens there with `ss -xlp`",
+            Self::Listen(_) => "see who listens there with `ss -xltp`",
+            Self::Identity(_) => {
+                "run as root; of a Swarm that is locked, unlock it (`docker swarm unlock`)"
+            }
         }
     }
 }
@@ -92,18 +100,30 @@ impl Follower {
         events: mpsc::Receiver<Event>,
         stats: StatsSource,
     ) -> Result<Self, Error> {
-        let docker = docker(&config.docker).await?;
+        let (docker, info) = docker(&config.docker).await?;
+        let root = info.get("DockerRootDir").and_then(Value::as_str).unwrap_or("/var/lib/docker");
+        let identity = peer::identity(Path::new(root));
         let listener = net::unix_listener(&config.socket, 0o660)?;
         let shared = Arc::new(follow::Shared::default());
         let (shutdown, ends) = watch::channel(false);
+        let known = Arc::clone(&shared);
         let following =
-            follow::Loop::new(docker, Arc::clone(&shared), commands, events, ends.clone());
+            follow::Loop::new(docker, known, commands, events, identity.clone(), ends.clone());
+        let mut running = vec![tokio::spawn(following.run())];
         let (docker, version) = (config.docker.clone(), config.version);
-        let api = api::Api { shared, docker, stats, version };
-        let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
-            api.clone().respond(request)
+        let api = api::Api { shared, docker, stats, version, identity: identity.clone() };
+        let own = api.clone();
+        let serving = net::serve(listener, net::Limits::default(), ends.clone(), move |request| {
+            own.clone().respond(request)
         });
-        let running = vec![tokio::spawn(following.run()), tokio::spawn(serving)];
+        running.push(tokio::spawn(serving));
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, peer::PORT));
+        let peers = net::tcp_listener(address, net::TcpOptions::default())?;
+        let peers = net::TlsListener::new(peers, identity)?;
+        let serving = net::serve(peers, net::Limits::default(), ends, move |request| {
+            api.clone().respond_to_peer(request)
+        });
+        running.push(tokio::spawn(serving));
         Ok(Self { shutdown, running })
     }
 
@@ -117,7 +137,7 @@ impl Follower {
 }
 
 /// A client of a Docker that is in a Swarm.
-async fn docker(socket: &Path) -> Result<Client, Error> {
+async fn docker(socket: &Path) -> Result<(Client, Value), Error> {
     let failed = |source| Error::Docker { docker: socket.to_owned(), source };
     let host = format!("unix://{}", socket.display());
     let docker = Client::connect(&host).await.map_err(failed)?;
@@ -125,6 +145,6 @@ async fn docker(socket: &Path) -> Result<Client, Error> {
     let state = info.pointer("/Swarm/LocalNodeState").and_then(Value::as_str);
     match state {
         None | Some("" | "inactive") => Err(Error::NoSwarm { docker: socket.to_owned() }),
-        Some(_) => Ok(docker),
+        Some(_) => Ok((docker, info)),
     }
 }

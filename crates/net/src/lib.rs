@@ -12,4 +12,4 @@ pub mod tls;
 pub use body::{BodyError, collect};
 pub use listen::{Accept, ListenError, TcpOptions, tcp_listener, unix_listener, unix_listener_of};
 pub use serve::{Limits, serve};
-pub use tls::{TlsError, TlsFiles, TlsListener};
+pub use tls::{Peer, TlsError, TlsFiles, TlsListener};

@@ -17,6 +17,8 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
+use crate::tls::Peer;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     #[error("listen on `{path}`: another process is listening there")]
@@ -48,6 +50,11 @@ pub trait Accept: Send + 'static {
 
     /// The next connection. Safe to drop between polls.
     fn accept_one(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Who is on the other side, for the requests that come from there; where it has proven it.
+    fn peer(_stream: &Self::Stream) -> Option<Peer> {
+        None
+    }
 }
 
 impl Accept for UnixListener {

@@ -9,7 +9,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderValue, StatusCode, header::CONNECTION};
+use http::{Extensions, HeaderValue, StatusCode, header::CONNECTION};
 use http_body_util::combinators::BoxBody;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use crate::listen::Accept;
+use crate::{listen::Accept, tls::Peer};
 
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,12 @@ pub async fn serve<L, F, R, E>(
         };
         let Some((stream, slot)) = accepted else { continue };
         let (respond, shutdown) = (respond.clone(), shutdown.clone());
+        let peer = L::peer(&stream);
         connections.spawn(async move {
+            let respond = |mut request: Request<Incoming>| {
+                request.extensions_mut().extend(peer.clone().map(known).unwrap_or_default());
+                respond(request)
+            };
             converse(stream, limits, shutdown, respond).await;
             drop(slot);
         });
@@ -77,6 +82,13 @@ pub async fn serve<L, F, R, E>(
     if timeout(limits.drain + Duration::from_millis(100), all).await.is_err() {
         connections.abort_all();
     }
+}
+
+/// What requests of a client that has proven who it is carry with them.
+fn known(peer: Peer) -> Extensions {
+    let mut extensions = Extensions::new();
+    extensions.insert(peer);
+    extensions
 }
 
 /// A connection and its place among those allowed; nothing when there was a passing error.

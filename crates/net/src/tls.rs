@@ -14,8 +14,10 @@ use std::{
 
 use rustls::{
     RootCertStore,
+    client::verify_server_name,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    server::ParsedCertificate,
 };
 
 pub use connect::{ClientStream, Connector};
@@ -44,6 +46,22 @@ pub enum TlsError {
     Authority { path: PathBuf, reason: String },
 }
 
+/// The certificate that a client has proven to hold.
+#[derive(Clone, Debug)]
+pub struct Peer(CertificateDer<'static>);
+
+impl Peer {
+    /// Its authority vouches that this is one of its names.
+    pub fn is_named(&self, name: &str) -> bool {
+        let certificate = ParsedCertificate::try_from(&self.0);
+        let name = ServerName::try_from(name);
+        match (certificate, name) {
+            (Ok(certificate), Ok(name)) => verify_server_name(&certificate, &name).is_ok(),
+            _ => false,
+        }
+    }
+}
+
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl TlsFiles {
@@ -60,7 +78,9 @@ impl TlsFiles {
 
     fn identity(&self) -> Result<Identity, TlsError> {
         let what = "private key";
-        let key = PrivateKeyDer::from_pem_file(&self.key)
+        let text = std::fs::read_to_string(&self.key)
+            .map_err(|source| TlsError::Read { path: self.key.clone(), source })?;
+        let key = PrivateKeyDer::from_pem_slice(without_headers(&text).as_bytes())
             .map_err(|error| wrong(&self.key, what, "a private key", error))?;
         Ok((certificates(&self.cert)?, key))
     }
@@ -69,6 +89,13 @@ impl TlsFiles {
         let (cert, key) = (self.cert.clone(), self.key.clone());
         TlsError::Pair { cert, key, reason: error.to_string() }
     }
+}
+
+/// Swarm writes headers (`kek-version: 0`) into its keys, as RFC 1421 has them; readers of today's
+/// PEM (RFC 7468) know of none.
+fn without_headers(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.contains(':'));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

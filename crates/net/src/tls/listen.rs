@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{TlsError, TlsFiles, provider};
+use super::{Peer, TlsError, TlsFiles, provider};
 use crate::listen::Accept;
 
 /// Handshakes at a time; more wait in the kernel's queue.
@@ -64,6 +64,11 @@ impl Accept for TlsListener {
     async fn accept_one(&self) -> io::Result<Self::Stream> {
         let next = self.ready.lock().await.recv().await;
         next.ok_or_else(|| io::Error::other("the listener ended"))
+    }
+
+    fn peer(stream: &Self::Stream) -> Option<Peer> {
+        let certificates = stream.get_ref().1.peer_certificates()?;
+        Some(Peer(certificates.first()?.clone().into_owned()))
     }
 }
 
