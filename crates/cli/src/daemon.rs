@@ -144,6 +144,14 @@ fn log_to_stderr() {
         .init();
 }
 
+/// `keel hold`: a process that is only there.
+pub fn hold() -> Outcome {
+    runtime(1)?.block_on(async {
+        Signals::new()?.next().await;
+        Ok(())
+    })
+}
+
 /// What the log has from `offset` on, at most the last few lines.
 fn last_lines(log: &Path, offset: u64) -> Vec<String> {
     const LINES: usize = 12;

@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     facts::{self, LINK},
+    lead,
     local::Local,
     peer,
     roster::{Roster, Stage},
@@ -77,6 +78,8 @@ pub(crate) struct Loop {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) shutdown: watch::Receiver<bool>,
     identity: TlsFiles,
+    /// The image of links.
+    link: Option<String>,
     source: peer::Source,
     stops: Stops,
     processes: BTreeMap<String, u32>,
@@ -87,9 +90,9 @@ impl Loop {
     pub(crate) fn new(
         docker: Client,
         shared: Arc<Shared>,
-        commands: mpsc::Sender<Command>,
-        events: mpsc::Receiver<Event>,
+        (commands, events): (mpsc::Sender<Command>, mpsc::Receiver<Event>),
         identity: TlsFiles,
+        link: Option<String>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let (source, stops, processes) = Default::default();
@@ -101,6 +104,7 @@ impl Loop {
             events,
             shutdown,
             identity,
+            link,
             source,
             stops,
             processes,
@@ -114,6 +118,7 @@ impl Loop {
         loop {
             self.look().await;
             self.signal().await;
+            self.lead().await;
             let until = Instant::now() + self.pause();
             loop {
                 let happened = tokio::select! {
@@ -181,6 +186,22 @@ impl Loop {
         let known = self.shared.known();
         let running = known.local.containers.keys().map(String::as_str).collect();
         self.stops.keep(&running);
+    }
+
+    /// What the leader does for all.
+    async fn lead(&self) {
+        let Some(image) = &self.link else { return };
+        let todo = {
+            let known = self.shared.known();
+            let is_leader = known.view.nodes.get(&known.local.node).is_some_and(|n| n.is_leader);
+            if !is_leader || known.is_blind.is_some() {
+                return;
+            }
+            lead::todo(&known.view)
+        };
+        if let Err(error) = lead::perform(&self.docker, image, &todo).await {
+            tracing::warn!(%error, "the links between the nodes cannot be kept as they should be");
+        }
     }
 
     /// The ingress goes on with what it was told last.

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`view`] (what a manager knows), [`local`] (what this node's Docker knows),
 //! [`roster`] (which tasks get requests: pure, and the heart of it), [`stop`] (a task is stopped
-//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), `peer` (between nodes), `api` (its sockets).
+//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), `lead` (what one node does for all), `peer` (between nodes), `api` (its sockets).
 //!
 //! This crate never decides what runs: Swarm does. It goes on with what it knew last when no
 //! manager answers.
@@ -11,6 +11,7 @@
 mod api;
 mod facts;
 mod follow;
+mod lead;
 pub mod local;
 pub mod peer;
 pub mod roster;
@@ -47,6 +48,23 @@ pub struct Config {
     pub socket: PathBuf,
     /// The version of `keel`.
     pub version: &'static str,
+    /// None where tasks of other nodes cannot be reached.
+    pub link: Option<LinkImage>,
+}
+
+/// The image of the tasks that lead into overlay networks: its command does nothing until it is
+/// told to end.
+#[derive(Clone)]
+pub struct LinkImage {
+    pub name: String,
+    /// As `docker load` takes it.
+    pub archive: bytes::Bytes,
+}
+
+impl std::fmt::Debug for LinkImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +124,20 @@ impl Follower {
         let listener = net::unix_listener(&config.socket, 0o660)?;
         let shared = Arc::new(follow::Shared::default());
         let (shutdown, ends) = watch::channel(false);
-        let known = Arc::clone(&shared);
-        let following =
-            follow::Loop::new(docker, known, commands, events, identity.clone(), ends.clone());
+        if let Some(link) = &config.link
+            && docker.image(&link.name).await.is_err()
+        {
+            let loaded = docker.upload("/images/load?quiet=1", link.archive.clone()).await;
+            loaded.map_err(|source| Error::Docker { docker: config.docker.clone(), source })?;
+        }
+        let following = follow::Loop::new(
+            docker,
+            Arc::clone(&shared),
+            (commands, events),
+            identity.clone(),
+            config.link.as_ref().map(|link| link.name.clone()),
+            ends.clone(),
+        );
         let mut running = vec![tokio::spawn(following.run())];
         let (docker, version) = (config.docker.clone(), config.version);
         let api = api::Api { shared, docker, stats, version, identity: identity.clone() };

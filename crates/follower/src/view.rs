@@ -2,7 +2,11 @@
 //!
 //! A view is made from the Docker API's answers on a manager; workers are given it by one.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use dockerapi::{
     object::{self, TaskState, UpdateState},
@@ -12,6 +16,8 @@ use dockerapi::{
 use orchestrator::{Time, traffic::Protocol};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::facts::LINK;
 
 /// Docker's monitor time when a service names none.
 const MONITOR: Duration = Duration::from_secs(5);
@@ -36,6 +42,10 @@ pub struct Service {
     pub release: String,
     /// Published port, target port, and whether its bytes are HTTP.
     pub ports: Vec<(u16, u16, bool)>,
+    /// The networks its tasks are on.
+    pub networks: BTreeSet<String>,
+    /// The network that it only stands in.
+    pub link: Option<String>,
     pub monitor: Duration,
     pub upgraded: Duration,
     /// A rollout is under way: the next change may come at any moment.
@@ -134,6 +144,8 @@ impl Service {
             name: spec.name.clone(),
             release: spec.labels.get("evenkeel.release").cloned().unwrap_or_default(),
             ports: publish::ports(&spec.labels).into_iter().map(port).collect(),
+            networks: networks(&spec.task_template.extra),
+            link: spec.labels.get(LINK).cloned(),
             monitor: if monitor == 0 { MONITOR } else { Duration::from_nanos(monitor) },
             upgraded: upgraded.unwrap_or(UPGRADED),
             is_changing: matches!(
@@ -174,6 +186,13 @@ impl Task {
     pub fn stop(&self) -> Option<Stop> {
         Stop::of(&self.labels)
     }
+}
+
+/// `Networks` of a task template.
+fn networks(template: &serde_json::Map<String, Value>) -> BTreeSet<String> {
+    let networks = template.get("Networks").and_then(Value::as_array);
+    let target = |network: &Value| Some(network.get("Target")?.as_str()?.to_owned());
+    networks.into_iter().flatten().filter_map(target).collect()
 }
 
 /// `NetworksAttachments` without the routing mesh's own network.

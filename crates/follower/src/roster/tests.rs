@@ -22,6 +22,8 @@ impl Scene {
             name: "ala_api".to_owned(),
             release: "1".to_owned(),
             ports: vec![(5000, 5000, true)],
+            networks: Default::default(),
+            link: None,
             monitor: Duration::from_secs(5),
             upgraded: Duration::from_secs(20),
             is_changing: false,
