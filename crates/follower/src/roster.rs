@@ -27,10 +27,10 @@ use crate::{
 };
 
 /// How long a task that Swarm signals by itself stays after it is not wanted, for a replacement
-/// that is not ready yet. Swarm's signal comes 3.0 s after; requests need the rest.
-const LINGER: Duration = Duration::from_secs(1);
-/// Requests in flight of such a task must be over when the signal comes.
-const BEFORE_SIGNAL: Duration = Duration::from_millis(1800);
+/// that is not ready yet; and how long its requests in flight get then. Swarm's signal comes 3.1 s
+/// after, or 1.1 s where the task is on no overlay network.
+const ON_OVERLAY: [Duration; 2] = [Duration::from_millis(1000), Duration::from_millis(1800)];
+const ON_NONE: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(700)];
 
 /// Where an endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,7 +209,10 @@ impl Known {
                 let after = service.upgraded.max(stop.grace);
                 (stop.within.saturating_sub(after), stop.grace, service.upgraded)
             }
-            None => (LINGER, BEFORE_SIGNAL, BEFORE_SIGNAL),
+            None => {
+                let [linger, rest] = if task.addresses.is_empty() { ON_NONE } else { ON_OVERLAY };
+                (linger, rest, rest)
+            }
         };
         Self {
             drain: Drain { task: endpoint.task.clone(), requests, upgraded },

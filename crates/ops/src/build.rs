@@ -5,7 +5,7 @@ mod archive;
 use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
 use dockerapi::Client;
-use stack::Artifact;
+use stack::{Artifact, DockerBuild};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -26,6 +26,7 @@ const BUILD: Duration = Duration::from_secs(3600);
 pub async fn all(
     client: &Client,
     wanted: &Wanted,
+    is_embedded: bool,
     progress: &dyn Progress,
     interrupts: watch::Receiver<u32>,
 ) -> Result<Vec<(String, String)>, Error> {
@@ -34,11 +35,20 @@ pub async fn all(
     let mut built: Vec<(String, String)> = Vec::new();
     for service in &wanted.lowered.services {
         let Some(artifact) = &service.artifact else {
-            if service.build.is_some() {
+            let Some(build) = &service.build else { continue };
+            if is_embedded {
                 let text = format!("{}: a Dockerfile is built by a Docker engine", service.name);
                 return Err(Error::new("build-needs-docker", text)
                     .hint("describe the image under `x-evenkeel: {artifact: …}`, or use Docker"));
             }
+            if built.iter().any(|(image, _)| *image == service.image) {
+                continue;
+            }
+            let argv = dockerfile(client.host(), &service.image, build);
+            command(&service.name, &argv, folder, progress, interrupts.clone()).await?;
+            let digest = client.image(&service.image).await?["Id"].as_str().unwrap_or("").to_owned();
+            progress.say(Said::Output { line: format!("{} is {digest}", service.image) });
+            built.push((service.image.clone(), digest));
             continue;
         };
         if built.iter().any(|(image, _)| *image == service.image) {
@@ -52,6 +62,28 @@ pub async fn all(
         built.push((service.image.clone(), digest));
     }
     Ok(built)
+}
+
+/// The docker client builds it: it knows every way of building that its engine has.
+fn dockerfile(host: &str, image: &str, build: &DockerBuild) -> Vec<String> {
+    let mut argv: Vec<String> =
+        ["docker", "--host", host, "build", "--tag", image].map(str::to_owned).into();
+    let mut option = |name: &str, value: String| argv.extend([name.to_owned(), value]);
+    if let Some(file) = &build.dockerfile {
+        option("--file", build.context.join(file).to_string_lossy().into_owned());
+    }
+    if let Some(target) = &build.target {
+        option("--target", target.clone());
+    }
+    for (key, value) in &build.args {
+        let value = value.as_ref().map_or(String::new(), |value| format!("={value}"));
+        option("--build-arg", format!("{key}{value}"));
+    }
+    for (key, value) in &build.labels {
+        option("--label", format!("{key}={value}"));
+    }
+    argv.push(build.context.to_string_lossy().into_owned());
+    argv
 }
 
 /// Makes the image and loads it, unless the engine has the same already.

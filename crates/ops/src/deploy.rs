@@ -27,6 +27,7 @@ use crate::{
     progress::{Progress, Said},
     rollout::{Context, milliseconds, specs},
     source::{LoadError, Source, version_now},
+    spread::spread,
 };
 pub(crate) use release::{Release, run as run_release};
 
@@ -84,9 +85,10 @@ pub async fn run(
     let mut wanted = understand(client, request, progress).await?;
     if !request.skip_build && !request.dry_run {
         let step = Said::Step { name: "build".to_owned() };
-        if wanted.lowered.services.iter().any(|service| service.artifact.is_some()) {
+        if wanted.lowered.services.iter().any(|s| s.artifact.is_some() || s.build.is_some()) {
             progress.say(step);
-            build::all(client, &wanted, progress, context.interrupts.clone()).await?;
+            let interrupts = context.interrupts.clone();
+            build::all(client, &wanted, is_embedded, progress, interrupts).await?;
             let milliseconds = milliseconds(started);
             progress.say(Said::Done { name: "build".to_owned(), milliseconds });
         }
@@ -133,13 +135,26 @@ pub async fn run(
         keep_images: usize::try_from(wanted.settings.keep_images).unwrap_or(3),
         started,
     };
-    let ended = match objects::create(client, &wanted).await {
+    let staged = match is_embedded {
+        true => Ok(()),
+        false => spread(client, &release.digests, progress).await,
+    };
+    let created = match staged {
+        Ok(()) => objects::create(client, &wanted).await,
+        Err(error) => Err(error),
+    };
+    let ended = match created {
         Ok(services) => run_release(&context, &release, services, &mut outcome).await,
         Err(error) => Err(error),
     };
     lock.release().await;
     ended?;
     Ok(outcome)
+}
+
+/// The engine is a manager, and our own.
+pub async fn is_embedded(client: &Client) -> Result<bool, Error> {
+    preflight::engine(client).await
 }
 
 pub(crate) fn nothing_changed() -> Error {

@@ -21,6 +21,7 @@ pub mod rollback;
 pub mod rollout;
 pub mod scale;
 pub mod source;
+pub mod spread;
 
 pub use error::{Class, Error};
 pub use progress::{Progress, Said};

@@ -62,7 +62,9 @@ pub async fn build(context: &Context, build: &args::Build) -> Outcome {
     let wanted = deploy::understand(&client, &request, &progress)
         .await
         .map_err(|error| unusable(error, output))?;
-    let built = ops::build::all(&client, &wanted, &progress, interrupts.heard.clone()).await;
+    let is_embedded = deploy::is_embedded(&client).await?;
+    let interrupts = interrupts.heard.clone();
+    let built = ops::build::all(&client, &wanted, is_embedded, &progress, interrupts).await;
     progress.end();
     let built = built.map_err(Stop::from)?;
     if output.json {
@@ -77,7 +79,7 @@ pub async fn build(context: &Context, build: &args::Build) -> Outcome {
         output.line(&if output.quiet { image.clone() } else { format!("{image} {digest}") })?;
     }
     if built.is_empty() {
-        output.note("nothing to build: no service has an `x-evenkeel: {artifact: …}`");
+        output.note("nothing to build: no service has a `build` or an `x-evenkeel: {artifact: …}`");
     } else {
         let (stack, version) = (&wanted.stack, &wanted.version);
         output.success(&format!(
