@@ -137,6 +137,9 @@ pub struct Daemon {
     /// Address that published ports are opened on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub publish_address: std::net::IpAddr,
+    /// Accept resource limits that this machine cannot keep, and run without them
+    #[arg(long)]
+    pub ignore_limits: bool,
     #[command(flatten)]
     pub tls: Tls,
     /// Started by `--background`

@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     if first.as_deref() == Some(OsStr::new(engine::exec::terminal::COMMAND)) {
         return engine::exec::terminal::become_command(arguments);
     }
+    if first.as_deref() == Some(OsStr::new(engine::exec::inside::COMMAND)) {
+        return engine::exec::inside::become_command(arguments);
+    }
     let is_script = Path::new(&name).file_name() == Some(OsStr::new("swarm-deploy"));
     let rest = first.into_iter().chain(arguments).collect();
     run::run(if is_script { args::Invoked::AsScript } else { args::Invoked::AsKeel }, rest)

@@ -8,6 +8,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod limits;
 mod logs;
 mod objects;
 mod own;
@@ -29,7 +30,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use self::exec::Execs;
-use crate::{control::Control, engine::StatsSource, image};
+use crate::{cgroup::Cgroups, control::Control, engine::StatsSource, image};
 
 /// Specs, configs and secrets are small; an image's archive has its own limit.
 const BODY_LIMIT: usize = 8 << 20;
@@ -48,6 +49,7 @@ pub(crate) struct Api {
     /// True when the engine is to end: streams end with it.
     pub(crate) ends: watch::Receiver<bool>,
     pub(crate) execs: Execs,
+    pub(crate) cgroups: Cgroups,
 }
 
 /// The request as the endpoints see it.

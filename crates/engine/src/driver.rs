@@ -26,6 +26,8 @@ use std::{
 use orchestrator::{Observation, TaskId, Time};
 pub use probe::Probed;
 
+use crate::cgroup::Throttling;
+
 /// Everything the driver needs to run one task.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -76,8 +78,16 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     pub cpu: Duration,
+    /// With what the kernel keeps of files for it, where it is counted by a control group.
     pub memory_bytes: u64,
+    /// Of that, what can be dropped.
+    pub cache_bytes: u64,
+    pub memory_limit_bytes: Option<u64>,
     pub processes: u64,
+    /// Threads, where a control group counts them.
+    pub pids: u64,
+    pub pids_limit: Option<u64>,
+    pub throttling: Throttling,
 }
 
 /// Runs tasks.

@@ -28,10 +28,11 @@ use tokio::{
 
 use crate::{
     api::{Api, Execs},
+    cgroup::Cgroups,
     control::{self, Inputs},
     driver::{
         process::{DriverConfig, ProcessDriver},
-        vault::Vault,
+        vault::{self, Vault},
     },
     image, socket,
     store::{Store, StoreError},
@@ -48,6 +49,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The `keel` binary, for the supervisors.
     pub keel: PathBuf,
+    /// Resource limits that this machine cannot keep are accepted and not kept.
+    pub ignores_limits: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +116,8 @@ impl Error {
 pub struct Engine {
     shutdown: watch::Sender<bool>,
     running: Vec<JoinHandle<()>>,
+    cgroups: Cgroups,
+    vault: Vault,
     _lock: File,
 }
 
@@ -132,9 +137,13 @@ impl Engine {
         let images = Arc::new(image::Store::open(&state.join("images"))?);
         let listener = socket::listen(&state.join("run/engine.sock"))?;
         let (reports, reported) = mpsc::channel(1024);
+        let cgroups = Cgroups::open(&vault::key(state)).ignoring(config.ignores_limits);
+        tell(&cgroups);
+        let vault = Vault::open(state);
         let driver_config = DriverConfig {
+            cgroups: cgroups.clone(),
             tasks: state.join("tasks"),
-            vault: Vault::open(state),
+            vault: vault.clone(),
             keel: config.keel.clone(),
             log_max_bytes: 10 << 20,
             log_max_files: 3,
@@ -145,12 +154,13 @@ impl Engine {
         let (control, running) = control::start(store, driver, commands, inputs)?;
         let tasks = state.join("tasks");
         let execs = Execs::new(config.keel.clone());
-        let api = Api { control, images, tasks, stats, ends: ends.clone(), execs };
+        let groups = cgroups.clone();
+        let api = Api { control, images, tasks, stats, ends: ends.clone(), execs, cgroups };
         let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
             api.clone().respond(request)
         });
         let running = vec![tokio::spawn(running), tokio::spawn(serving)];
-        Ok(Self { shutdown, running, _lock: lock })
+        Ok(Self { shutdown, running, cgroups: groups, vault, _lock: lock })
     }
 
     /// Ends the engine; tasks and their supervisors go on.
@@ -159,6 +169,19 @@ impl Engine {
         for part in self.running {
             let _ = part.await;
         }
+        self.cgroups.close();
+        self.vault.close();
+    }
+}
+
+/// What limits are kept on this machine.
+fn tell(cgroups: &Cgroups) {
+    let kept = cgroups.kept();
+    if !kept.is_empty() {
+        tracing::info!(limits = kept.join(", "), "limits are kept by control groups");
+    }
+    if let Some(missing) = cgroups.missing() {
+        tracing::warn!("limits are not kept on this machine: {missing}");
     }
 }
 

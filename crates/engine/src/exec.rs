@@ -1,6 +1,7 @@
 //! A command beside a task, as `docker exec` runs it: the task's environment, folder and user, and
 //! streams or a terminal of its own. It is a child of the engine and ends with its task.
 
+pub mod inside;
 pub mod terminal;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
+use self::inside::Inside;
 use crate::supervisor::Job;
 
 /// What is run.
@@ -23,6 +25,8 @@ pub(crate) struct Order {
     pub(crate) cwd: PathBuf,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
+    /// The way into the task's control group.
+    pub(crate) inside: Option<Inside>,
     pub(crate) has_terminal: bool,
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
@@ -39,17 +43,23 @@ impl Order {
             env.push((key.to_owned(), value.to_owned()));
         }
         let cwd = PathBuf::from(&job.cwd);
-        Self { env, cwd, uid: job.uid, gid: job.gid, ..Self::default() }
+        let inside = Inside::of(job);
+        Self { env, cwd, uid: job.uid, gid: job.gid, inside, ..Self::default() }
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let (first, before) = match &self.inside {
+            Some(inside) => inside.before(program),
+            None => (program.to_owned(), Vec::new()),
+        };
+        let mut command = Command::new(first);
         command
+            .args(before)
             .env_clear()
             .envs(self.env.iter().map(|(key, value)| (key, value)))
             .current_dir(&self.cwd)
             .kill_on_drop(true);
-        if let (Some(uid), Some(gid)) = (self.uid, self.gid) {
+        if let (Some(uid), Some(gid), None) = (self.uid, self.gid, &self.inside) {
             command.uid(uid).gid(gid);
         }
         command

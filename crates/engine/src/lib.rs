@@ -7,12 +7,14 @@
 //! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
 
 mod api;
+pub mod cgroup;
 pub mod control;
 mod disk;
 pub mod driver;
 pub mod engine;
 pub mod exec;
 pub mod image;
+pub mod limits;
 pub mod log;
 pub mod socket;
 pub mod store;

@@ -10,6 +10,7 @@
 //!               exit.json  how it ended; `reserved` is its space on the disk until then
 //! ```
 
+mod confine;
 mod pipes;
 mod process;
 
@@ -32,7 +33,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{disk, driver::mount::Mounted, log};
+use crate::{cgroup::Group, disk, driver::mount::Mounted, limits::Limits, log};
 use pipes::Pipes;
 pub use process::{Process, kill_marked, start_time};
 
@@ -54,6 +55,11 @@ pub struct Job {
     /// The root of its copies of secrets and configs, when it is not in the task's folder.
     #[serde(default)]
     pub(crate) vault: Option<PathBuf>,
+    /// The control group that it runs in.
+    #[serde(default)]
+    pub(crate) group: Option<Group>,
+    #[serde(default)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +72,11 @@ pub struct Running {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     pub code: i32,
-    /// Why it never started.
+    /// Why it never started, or what ended it.
     pub error: Option<String>,
+    /// The kernel killed it, or something of it, because its memory was used up.
+    #[serde(default)]
+    pub oom_killed: bool,
     pub at: u64,
 }
 
@@ -88,16 +97,18 @@ pub fn run(folder: &Path) -> ExitCode {
     if ["exit.json", "pid.json", "started"].iter().any(|name| folder.join(name).exists()) {
         return ExitCode::FAILURE;
     }
-    let mut exit = Exit { folder, reserved: None };
+    let mut exit = Exit { folder, reserved: None, group: None, memory_bytes: 0 };
     let Some(job) = read_json::<Job>(&folder.join("task.json")) else {
         return exit.record(126, Some("its task.json cannot be read".to_owned()));
     };
+    exit.group.clone_from(&job.group);
+    exit.memory_bytes = job.limits.memory_bytes;
     if let Err(error) = exit.reserve().and_then(|()| File::create(folder.join("started"))) {
         let text = format!("{}: {error}; free space under it", folder.display());
         return exit.record(126, Some(text));
     }
     let mut log = log::Writer::open(folder, job.log_max_bytes, job.log_max_files);
-    match start(&job).map_err(|error| refusal(&job, &error)) {
+    match confine::within(&job, || start(&job)).map_err(|error| refusal(&job, &error)) {
         Ok(mut child) => match introduce(folder, &child) {
             Ok(()) => {
                 let code = supervise(&mut child, &mut log);
@@ -229,6 +240,8 @@ fn kill(child: &mut Child) {
 struct Exit<'a> {
     folder: &'a Path,
     reserved: Option<File>,
+    group: Option<Group>,
+    memory_bytes: u64,
 }
 
 impl Exit<'_> {
@@ -241,8 +254,18 @@ impl Exit<'_> {
     }
 
     fn record(&mut self, code: i32, error: Option<String>) -> ExitCode {
+        let oom_killed = self.group.as_ref().is_some_and(|group| {
+            group.kill();
+            group.oom_kills() > 0
+        });
+        let error = error.or_else(|| {
+            (code == 137 && oom_killed).then(|| {
+                let limit = bytes(self.memory_bytes);
+                format!("task: non-zero exit (137): killed for using more than its memory limit of {limit}")
+            })
+        });
         let error = error.map(|error| error.chars().take(200).collect());
-        let ended = Ended { code, error, at: dockerapi::stamp::now().0 };
+        let ended = Ended { code, error, oom_killed, at: dockerapi::stamp::now().0 };
         let text = serde_json::to_vec(&ended).unwrap_or_default();
         if self.use_reserved(&text).is_ok() {
             return ExitCode::SUCCESS;
@@ -265,6 +288,14 @@ impl Exit<'_> {
         file.sync_all()?;
         std::fs::rename(self.folder.join("reserved"), self.folder.join("exit.json"))?;
         File::open(self.folder)?.sync_all()
+    }
+}
+
+/// `64 MiB`.
+fn bytes(bytes: u64) -> String {
+    match bytes % (1 << 20) {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
     }
 }
 

@@ -61,7 +61,12 @@ fn render(seen: &Stats) -> String {
         [
             short(&task.name),
             format!("{:.1} %", task.cpu_percent),
-            human::bytes(task.memory_bytes),
+            match task.memory_limit_bytes {
+                Some(limit) => {
+                    format!("{} / {}", human::bytes(task.memory_bytes), human::bytes(limit))
+                }
+                None => human::bytes(task.memory_bytes),
+            },
             task.processes.to_string(),
             task.traffic.clone(),
         ]

@@ -84,6 +84,9 @@ fn start(
         if let Some(docker) = &daemon.swarm {
             command.arg(format!("--swarm={docker}"));
         }
+        if daemon.ignore_limits {
+            command.arg("--ignore-limits");
+        }
         let tls = &daemon.tls;
         for (name, file) in
             [("--tls-ca", &tls.tls_ca), ("--tls-cert", &tls.tls_cert), ("--tls-key", &tls.tls_key)]

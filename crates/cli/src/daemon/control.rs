@@ -28,7 +28,11 @@ impl Control {
     ) -> Result<Self, Failure> {
         let stats = stats_source(link);
         let Some(docker) = &daemon.swarm else {
-            let config = engine::Config { state: state.to_owned(), keel: keel.to_owned() };
+            let config = engine::Config {
+                state: state.to_owned(),
+                keel: keel.to_owned(),
+                ignores_limits: daemon.ignore_limits,
+            };
             let engine =
                 engine::Engine::start(&config, commands, events, stats).map_err(|error| {
                     Failure::new(error.code(), error.to_string()).hint(error.hint())

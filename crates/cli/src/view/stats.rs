@@ -30,6 +30,10 @@ pub struct TaskUse {
     pub cpu_percent: f64,
     pub cpu_nanos: u64,
     pub memory_bytes: u64,
+    /// What it may use, where that is kept.
+    pub memory_limit_bytes: Option<u64>,
+    /// How long it waited, since its start, for its share of the processors.
+    pub throttled_nanos: u64,
     pub processes: u64,
 }
 
@@ -90,6 +94,8 @@ fn task_use(task: &Value, before: &BTreeMap<String, u64>, passed: Duration) -> T
         cpu_percent: (part * 1000.0).round() / 10.0,
         cpu_nanos,
         memory_bytes: number(task, "memory_bytes"),
+        memory_limit_bytes: task.get("memory_limit_bytes").and_then(Value::as_u64),
+        throttled_nanos: number(task, "throttled_nanos"),
         processes: number(task, "processes"),
         id,
     }

@@ -6,6 +6,7 @@ mod engine;
 mod errors;
 mod help;
 mod json;
+mod limits;
 mod logs;
 mod release;
 mod remote;

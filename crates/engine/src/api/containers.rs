@@ -8,7 +8,8 @@ use orchestrator::{TaskId, Time};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Api, Call, container::Container, empty, json as respond, stream, system::memory_bytes,
+    Answer, Api, Call, container::Container, empty, json as respond, limits, stream,
+    system::memory_bytes,
 };
 use crate::{
     control::container_id,
@@ -75,7 +76,9 @@ impl Api {
         let container = self.found(key).await?;
         let pid = self.control.driver.pid(&container.task.id);
         let probes = self.control.driver.probed(&container.task.id);
-        Ok(respond(&container.inspected(&self.image_id(&container), pid, &probes)))
+        let mut shown = container.inspected(&self.image_id(&container), pid, &probes);
+        limits::show(&self.tasks.join(&container.task.id.0), &mut shown);
+        Ok(respond(&shown))
     }
 
     pub(super) async fn container_logs(&self, key: &str, call: &Call) -> Answer {
@@ -262,15 +265,19 @@ fn stats(container: &Container, before: &Sample, now: &Sample) -> Value {
         json!({
             "cpu_usage": { "total_usage": total }, "system_cpu_usage": sample.system_nanos,
             "online_cpus": cpus,
+            "throttling_data": limits::throttling(&sample.usage.throttling),
         })
     };
-    let limit = memory_bytes();
+    let machine = memory_bytes();
+    let limit = now.usage.memory_limit_bytes.map_or(machine, |limit| limit.min(machine));
+    let cache = now.usage.cache_bytes;
     json!({
         "id": container_id(&container.task.id), "name": format!("/{}", container.name),
         "read": stamp::text(now.at), "preread": stamp::text(before.at),
         "cpu_stats": cpu(now), "precpu_stats": cpu(before),
-        "memory_stats": { "usage": now.usage.memory_bytes, "limit": limit, "stats": {} },
-        "pids_stats": { "current": now.usage.processes },
+        "memory_stats": { "usage": now.usage.memory_bytes, "limit": limit,
+            "stats": { "total_inactive_file": cache, "inactive_file": cache } },
+        "pids_stats": { "current": now.usage.pids, "limit": now.usage.pids_limit },
         "num_procs": 0, "networks": {}, "storage_stats": {},
         "blkio_stats": { "io_service_bytes_recursive": [] },
     })

@@ -98,7 +98,11 @@ impl Api {
                 json!({
                     "id": id.0, "name": name, "service": service, "traffic": traffic,
                     "cpu_nanos": u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX),
-                    "memory_bytes": usage.memory_bytes, "processes": usage.processes,
+                    "memory_bytes": usage.memory_bytes.saturating_sub(usage.cache_bytes),
+                    "memory_limit_bytes": usage.memory_limit_bytes,
+                    "throttled_nanos": u64::try_from(usage.throttling.throttled.as_nanos())
+                        .unwrap_or(u64::MAX),
+                    "processes": usage.processes,
                 })
             });
             tasks.collect()

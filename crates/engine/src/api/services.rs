@@ -67,8 +67,13 @@ impl Api {
     pub(super) async fn create_service(&self, call: Call) -> Answer {
         let raw = call.json().await?;
         let has_check = self.has_image_check(&raw);
+        let warnings = self.check_limits(&raw["TaskTemplate"])?;
         let id = self.control.write(move |state| create(state, raw, has_check)).await?;
-        Ok(with_status(StatusCode::CREATED, &json!({ "ID": id.0 })))
+        let mut created = json!({ "ID": id.0 });
+        if !warnings.is_empty() {
+            created["Warnings"] = json!(warnings);
+        }
+        Ok(with_status(StatusCode::CREATED, &created))
     }
 
     pub(super) async fn update_service(&self, key: &str, call: Call) -> Answer {
@@ -90,10 +95,16 @@ impl Api {
         let key = key.to_owned();
         let raw = call.json().await?;
         let has_check = self.has_image_check(&raw);
+        // A way back is open whatever the machine has become.
+        let warnings = match is_rollback {
+            true => Vec::new(),
+            false => self.check_limits(&raw["TaskTemplate"])?,
+        };
         let change = Change { raw, version, is_rollback, has_check };
         let update = self.control.write(move |state| update(state, &key, change));
         update.await?;
-        Ok(respond(&json!({ "Warnings": null })))
+        let warnings = (!warnings.is_empty()).then_some(warnings);
+        Ok(respond(&json!({ "Warnings": warnings })))
     }
 
     pub(super) async fn remove_service(&self, key: &str) -> Answer {

@@ -72,6 +72,7 @@ impl Api {
         let images = self.images.list().len();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = memory_bytes();
+        let cgroups = self.cgroups.clone();
         let info = self
             .control
             .read(move |state| {
@@ -99,6 +100,8 @@ impl Api {
                 })
             })
             .await?;
+        let mut info = info;
+        super::limits::show_machine(&cgroups, &mut info);
         Ok(respond(&info))
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use dockerapi::spec::{ContainerSpec, Definition};
+use serde_json::Value;
 
 use super::{
     Launch,
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     disk, image,
+    limits::Limits,
     supervisor::{Job, read_json},
     template::{self, Payload},
 };
@@ -37,6 +39,7 @@ pub(super) struct Plan {
 pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result<Plan, String> {
     let definition: Definition = serde_json::from_str(&launch.definition)
         .map_err(|error| format!("the task's definition cannot be read: {error}"))?;
+    let limits = limits(shared, launch)?;
     let spec = definition.task_template.container_spec.unwrap_or_default();
     let spec = template::spec(&spec, &plan::context(launch))?;
     let image = shared.images.hold(&spec.image, &launch.task.0).map_err(|e| e.to_string())?;
@@ -76,7 +79,8 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
             let (root, config, spec, layer) = (&root, &config, &spec, &layer);
             let vault = (!vault.starts_with(folder)).then_some(vault);
             let mounts = &mounts;
-            let made = Made { shared, launch, folder, root, config, spec, layer, mounts, vault };
+            let made =
+                Made { shared, launch, folder, root, config, spec, layer, mounts, vault, limits };
             let job = made
                 .make(ports, user)
                 .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
@@ -110,6 +114,17 @@ struct Made<'a> {
     layer: &'a Layer,
     mounts: &'a [Mounted],
     vault: Option<PathBuf>,
+    limits: Limits,
+}
+
+/// What the machine is asked for; an engine that came to another machine may have to refuse.
+fn limits(shared: &Shared, launch: &Launch) -> Result<Limits, String> {
+    let definition: Value = serde_json::from_str(&launch.definition).unwrap_or_default();
+    let limits = Limits::of(&definition["TaskTemplate"])?;
+    match shared.config.cgroups.refusal(&limits) {
+        Some(refusal) => Err(refusal),
+        None => Ok(shared.config.cgroups.keepable(limits)),
+    }
 }
 
 impl Made<'_> {
@@ -136,6 +151,8 @@ impl Made<'_> {
             ports,
             mounts: self.mounts.to_vec(),
             vault: self.vault.clone(),
+            group: self.shared.config.cgroups.group(&self.launch.task),
+            limits: self.limits.clone(),
         })
     }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::health::{Probe, Test};
-use crate::supervisor::Job;
+use crate::{exec::inside::Inside, supervisor::Job};
 
 /// What is kept of a probe's output.
 const OUTPUT_LIMIT: u64 = 4096;
@@ -125,8 +125,14 @@ async fn command(argv: &[String], job: &Job) -> Outcome {
     let Some((program, arguments)) = argv.split_first() else {
         return Outcome::failed("the health check has no command");
     };
-    let mut command = Command::new(program);
+    let inside = Inside::of(job);
+    let (first, before) = match &inside {
+        Some(inside) => inside.before(program),
+        None => (program.clone(), Vec::new()),
+    };
+    let mut command = Command::new(first);
     command
+        .args(before)
         .args(arguments)
         .env_clear()
         .envs(job.env.iter().map(|(k, v)| (k, v)))
@@ -136,7 +142,7 @@ async fn command(argv: &[String], job: &Job) -> Outcome {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if let (Some(uid), Some(gid)) = (job.uid, job.gid) {
+    if let (Some(uid), Some(gid), None) = (job.uid, job.gid, inside) {
         command.uid(uid).gid(gid);
     }
     let mut child = match command.spawn() {
@@ -179,6 +185,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::limits::Limits;
 
     fn job() -> Job {
         Job {
@@ -192,6 +199,8 @@ mod tests {
             ports: Vec::new(),
             mounts: Vec::new(),
             vault: None,
+            group: None,
+            limits: Limits::default(),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     Command, Driver, Launch, Probed, Report, Usage, ports::Ports, task, usage::Groups, vault::Vault,
 };
-use crate::{image, supervisor::Running};
+use crate::{cgroup::Cgroups, image, supervisor::Running};
 
 /// Commands that may wait for one task: it has a short life and each comes once.
 const QUEUE: usize = 32;
@@ -28,10 +28,21 @@ const PROBES: usize = 5;
 pub struct DriverConfig {
     pub tasks: PathBuf,
     pub vault: Vault,
+    pub cgroups: Cgroups,
     /// The `keel` binary, for supervisors.
     pub keel: PathBuf,
     pub log_max_bytes: u64,
     pub log_max_files: u32,
+}
+
+impl DriverConfig {
+    /// Takes away what a task has outside its folder.
+    pub(super) fn tidy(&self, task: &TaskId) {
+        self.vault.remove(task);
+        if let Some(group) = self.cgroups.group(task) {
+            group.remove();
+        }
+    }
 }
 
 /// What is known of a task that runs.
@@ -118,11 +129,10 @@ impl ProcessDriver {
     fn forget(&self, task: TaskId) {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
         self.shared.forget(&task);
-        let folder = self.shared.config.tasks.join(&task.0);
-        let vault = self.shared.config.vault.clone();
+        let config = self.shared.config.clone();
         self.runtime.spawn_blocking(move || {
-            vault.remove(&task);
-            std::fs::remove_dir_all(folder)
+            config.tidy(&task);
+            std::fs::remove_dir_all(config.tasks.join(&task.0))
         });
     }
 }
@@ -158,7 +168,12 @@ impl Driver for ProcessDriver {
     }
 
     fn usage(&self, task: &TaskId) -> Option<Usage> {
-        self.shared.groups.of(self.shared.known(task)?.running?.child.pid)
+        let usage = self.shared.groups.of(self.shared.known(task)?.running?.child.pid)?;
+        let group = self.shared.config.cgroups.group(task);
+        Some(match group.filter(|group| group.folders().iter().all(|folder| folder.exists())) {
+            Some(group) => usage.with(&group.used()),
+            None => usage,
+        })
     }
 
     fn probed(&self, task: &TaskId) -> Vec<Probed> {
@@ -167,5 +182,6 @@ impl Driver for ProcessDriver {
 
     fn sweep(&self, living: &BTreeSet<TaskId>) {
         self.shared.config.vault.sweep(living);
+        self.shared.config.cgroups.sweep(living);
     }
 }

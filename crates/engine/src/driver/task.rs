@@ -104,13 +104,13 @@ impl Actor {
     /// From start (or re-adoption) to the end of the process.
     async fn live(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
         self.run(launch, commands).await;
-        self.empty_vault().await;
+        self.tidy().await;
     }
 
-    /// A task that ended needs its secrets no more.
-    async fn empty_vault(&self) {
-        let (vault, task) = (self.shared.config.vault.clone(), self.task.clone());
-        let _ = tokio::task::spawn_blocking(move || vault.remove(&task)).await;
+    /// A task that ended needs its secrets and its control group no more.
+    async fn tidy(&self) {
+        let (config, task) = (self.shared.config.clone(), self.task.clone());
+        let _ = tokio::task::spawn_blocking(move || config.tidy(&task)).await;
     }
 
     async fn run(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
@@ -224,7 +224,8 @@ impl Actor {
         }
         running.child.kill_group();
         let error = Some("task: its supervisor died".to_owned());
-        let ended = Ended { code: 137, error, at: dockerapi::stamp::now().0 };
+        let at = dockerapi::stamp::now().0;
+        let ended = Ended { code: 137, error, oom_killed: false, at };
         let _ = disk::replace(&exit_file, &serde_json::to_vec(&ended).unwrap_or_default());
         ended
     }

@@ -7,6 +7,23 @@ use std::{
 };
 
 use super::Usage;
+use crate::cgroup::Used;
+
+impl Usage {
+    /// What a control group counts is better than what `/proc` shows at one moment.
+    pub(super) fn with(self, used: &Used) -> Self {
+        Self {
+            cpu: used.cpu.unwrap_or(self.cpu),
+            memory_bytes: used.memory_bytes.unwrap_or(self.memory_bytes),
+            cache_bytes: used.cache_bytes,
+            memory_limit_bytes: used.memory_limit_bytes,
+            processes: self.processes,
+            pids: used.pids.unwrap_or(self.processes),
+            pids_limit: used.pids_limit,
+            throttling: used.throttling,
+        }
+    }
+}
 
 /// How long one look is good for: asking for every task at once reads `/proc` once.
 const FRESH: Duration = Duration::from_millis(250);
@@ -48,6 +65,7 @@ fn look() -> HashMap<i32, Usage> {
         }
         let usage = groups.entry(group).or_default();
         usage.processes += 1;
+        usage.pids += 1;
         usage.cpu += Duration::from_millis((number(11) + number(12)) * 1000 / ticks);
         usage.memory_bytes += number(21) * page;
     }

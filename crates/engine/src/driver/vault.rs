@@ -92,6 +92,14 @@ impl Vault {
         }
     }
 
+    /// Removes the folders of the engine when nothing is in them.
+    pub(crate) fn close(&self) {
+        if let Some(vault) = &self.folder {
+            let _ = fs::remove_dir(vault);
+            let _ = vault.parent().map(fs::remove_dir);
+        }
+    }
+
     /// Takes away what an engine that crashed left behind.
     pub(super) fn sweep(&self, living: &BTreeSet<TaskId>) {
         for entry in self.folder.iter().flat_map(fs::read_dir).flatten().flatten() {
