@@ -36,10 +36,17 @@ pub struct Cli {
 
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
-    /// Engine: unix:///path or tcp://host:port [else DOCKER_HOST, else keel's own]
+    /// Engine: unix:///path, tcp://host:port, ssh://user@host [else DOCKER_HOST]
+    ///
+    /// Without it: DOCKER_HOST; else the docker context (--context, DOCKER_CONTEXT, the current
+    /// one); else keel's own engine where there is one (or --state-dir names its folder); else
+    /// Docker of this machine; else keel's own.
     #[arg(short = 'H', long, global = true, value_name = "HOST", help_heading = GLOBAL)]
     pub host: Option<String>,
-    /// Folder of keel's own engine
+    /// Docker context of the engine [else DOCKER_CONTEXT, else the current one]
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub context: Option<String>,
+    /// Folder of keel's own engine, which is used then
     #[arg(
         long,
         global = true,
@@ -96,8 +103,11 @@ pub enum Command {
     Rm(Rm),
     /// List images
     Images(Images),
-    /// Show versions of keel and of its engine
+    /// Show versions of keel and of its engine, and why it is this one
     Version,
+    /// Join standard input and output to the engine (for `-H ssh://`)
+    #[command(hide = true)]
+    DialStdio,
     /// Print the completion script of a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -365,6 +375,7 @@ impl From<Script> for Cli {
         Self {
             globals: Globals {
                 host: None,
+                context: None,
                 state_dir: std::env::var_os("KEEL_STATE").map(PathBuf::from),
                 json: false,
                 quiet: false,

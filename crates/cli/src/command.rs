@@ -3,6 +3,7 @@
 pub mod change;
 pub mod completions;
 pub mod deploy;
+pub mod dial_stdio;
 pub mod images;
 pub mod inspect;
 pub mod logs;
@@ -17,7 +18,12 @@ pub mod version;
 
 use dockerapi::Client;
 
-use crate::{args::Globals, failure::Failure, output::Output, place};
+use crate::{
+    args::Globals,
+    failure::Failure,
+    output::Output,
+    target::{Engine, Target},
+};
 
 /// What every command works with.
 #[derive(Clone, Debug)]
@@ -27,13 +33,28 @@ pub struct Context {
 }
 
 impl Context {
-    /// A client of the engine that is meant.
+    /// The engine that is meant.
+    pub async fn target(&self) -> Result<Target, Failure> {
+        let target = Target::find(&self.globals).await?;
+        if let Some(warning) = &target.warning {
+            self.output.note(&format!("warning: {warning}"));
+        }
+        Ok(target)
+    }
+
+    /// A client of it.
     pub async fn client(&self) -> Result<Client, Failure> {
-        let host = place::host(&self.globals)?;
-        let client = match place::tls() {
-            Some(files) => Client::with_tls(&host, &files)?,
-            None => Client::new(&host)?,
-        };
-        Ok(client.negotiate().await?)
+        self.target().await?.connect().await
+    }
+
+    /// A client for a command that changes something: says first which engine it is, and why.
+    pub async fn announced(&self) -> Result<Client, Failure> {
+        let target = self.target().await?;
+        let client = target.connect().await?;
+        if !self.output.quiet {
+            let engine = Engine::of(&client).await;
+            self.output.note(&format!("{engine} at {} ({})", target.host, target.why));
+        }
+        Ok(client)
     }
 }

@@ -46,6 +46,11 @@ const STACK_BYTES: usize = 1 << 20;
 /// `keel daemon`.
 pub fn run(globals: &args::Globals, daemon: &args::Daemon, output: Output) -> Outcome {
     let state = place::state(globals)?;
+    if globals.context.is_some() {
+        return Err(Failure::usage("`keel daemon` is an engine itself; --context names another")
+            .hint("leave --context out")
+            .into());
+    }
     let host = globals.host.as_deref();
     if daemon.stop {
         return stop::run(&state, daemon, output);

@@ -1,7 +1,7 @@
 //! `keel`: one binary that releases a containerised app with zero failed requests, and proves it.
 //!
 //! Reading order: `args` (what can be typed), `run` (from arguments to exit code), `command` (one
-//! file per command), `daemon` (the long-lived processes), `view` (what is shown, as plain values),
+//! file per command), `target` (which engine), `daemon` (the long-lived processes), `view` (what is shown, as plain values),
 //! `output` and `failure` (how it is said). This crate wires the others together; what a release
 //! is and how it is judged is in `ops`.
 
@@ -15,6 +15,7 @@ mod place;
 mod progress;
 mod run;
 mod table;
+mod target;
 mod view;
 
 use std::{ffi::OsStr, path::Path, process::ExitCode};

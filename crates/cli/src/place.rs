@@ -1,4 +1,4 @@
-//! Where things are: the state folder and the engine to talk to.
+//! Where things are: the state folder and what is in it.
 
 use std::{
     env,
@@ -31,13 +31,9 @@ fn default_state(is_root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> 
     xdg.or_else(|| Some(home?.join(".local/state"))).map(|folder| folder.join("evenkeel"))
 }
 
-/// The engine to talk to: `-H`, `DOCKER_HOST`, else keel's own.
-pub fn host(globals: &Globals) -> Result<String, Failure> {
-    let docker_host = || env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-    match globals.host.clone().or_else(docker_host) {
-        Some(host) => Ok(host),
-        None => Ok(format!("unix://{}", engine_socket(&state(globals)?).display())),
-    }
+/// Whether an engine of keel's own was ever run there.
+pub fn has_engine(state: &Path) -> bool {
+    state.join("state.db").exists()
 }
 
 /// What `DOCKER_TLS_VERIFY` (or `DOCKER_TLS`) and `DOCKER_CERT_PATH` ask for: TLS with these files.

@@ -65,6 +65,7 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
         Command::Stats(stats) => short(output, command::stats::run(&context, stats)),
         Command::Images(images) => short(output, command::images::run(&context, images)),
         Command::Version => short(output, command::version::run(&context)),
+        Command::DialStdio => changing(command::dial_stdio::run(&context)),
         Command::Completions { shell } => command::completions::run(&context, *shell),
         Command::Build(build) => changing(command::deploy::build(&context, build)),
         Command::Deploy(deploy) => changing(command::deploy::run(&context, deploy)),

@@ -1,13 +1,17 @@
-//! A small client of the Docker Engine API over a unix socket, TCP, or TCP with mutual TLS.
+//! A small client of the Docker Engine API over a unix socket, TCP (with mutual TLS) or ssh.
 //!
-//! Reading order: this file (errors, addresses, the calls by path), `client/wire.rs` (one request),
+//! Reading order: this file (addresses, the calls by path), `client/error.rs` (what can go wrong),
+//! `client/wire.rs` (one request), `client/ssh.rs` (an engine on another machine),
 //! `client/swarm.rs` (the calls by name), `client/stream.rs` (logs and events).
 //!
 //! One connection per request: a unix socket's connect costs microseconds, and no kept connection
-//! can be closed under a request. Every call has a deadline.
+//! can be closed under a request. Over ssh, where a connection costs a login, the last ones are
+//! kept. Every call has a deadline.
 
+mod error;
 mod io;
 mod query;
+mod ssh;
 mod stream;
 mod swarm;
 mod wire;
@@ -18,11 +22,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 use net::tls::Connector;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::{
+    error::ClientError,
     query::{escape, filters},
     stream::{LogLine, LogQuery, LogStream, Streamed},
     swarm::Kind,
@@ -34,108 +40,30 @@ const CALL: Duration = Duration::from_secs(30);
 /// How long sending an image may take.
 const UPLOAD: Duration = Duration::from_secs(600);
 
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nothing was sent.
-    #[error("the engine at {host} cannot be reached: {reason}")]
-    NotReachable { host: String, reason: String },
-    /// The connection was lost after the request was sent: it may have been carried out.
-    #[error("the engine at {host} ended the connection before it answered {path}: {reason}")]
-    Cut { host: String, path: String, reason: String },
-    /// The engine answered with an error.
-    #[error("{message}")]
-    Api { status: StatusCode, message: String },
-    #[error("the engine at {host} did not answer {path} within {} s", .after.as_secs())]
-    TimedOut { host: String, path: String, after: Duration },
-    #[error("the engine's answer to {path} cannot be read: {reason}")]
-    Protocol { path: String, reason: String },
-    #[error("`{host}` is not an engine's address; use unix:///path or tcp://host:port")]
-    BadHost { host: String },
-    #[error("read `{path}`: {source}")]
-    File { path: PathBuf, source: std::io::Error },
-    #[error(transparent)]
-    Tls(#[from] net::TlsError),
-}
-
-impl ClientError {
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Api { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
-
-    /// The name is taken.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api { status, .. } if *status == StatusCode::CONFLICT)
-    }
-
-    /// Somebody else changed the object first: read it again.
-    pub fn is_out_of_sequence(&self) -> bool {
-        matches!(self, Self::Api { message, .. } if message.contains("update out of sequence"))
-    }
-
-    /// The engine may be starting again: worth another try.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::NotReachable { .. } | Self::Cut { .. } | Self::TimedOut { .. } => true,
-            Self::Api { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
-            Self::Protocol { .. } | Self::BadHost { .. } | Self::File { .. } | Self::Tls(_) => {
-                false
-            }
-        }
-    }
-
-    /// A stable name for the error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotReachable { .. } => "engine-not-reachable",
-            Self::Cut { .. } => "engine-connection-cut",
-            Self::Api { status, .. } if *status == StatusCode::NOT_FOUND => "not-found",
-            Self::Api { .. } => "engine-refused",
-            Self::TimedOut { .. } => "engine-timed-out",
-            Self::Protocol { .. } => "engine-answer-unreadable",
-            Self::BadHost { .. } => "bad-host",
-            Self::File { .. } => "file-unreadable",
-            Self::Tls(_) => "tls-files",
-        }
-    }
-
-    /// What to do next, where there is something.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::NotReachable { .. } => {
-                Some("start the engine with `keel daemon --background`, or name another with -H")
-            }
-            Self::Cut { reason, .. } if reason.contains("invalid HTTP version") => Some(
-                "an engine over TCP may want TLS: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH",
-            ),
-            Self::Cut { .. } | Self::TimedOut { .. } => {
-                Some("look at what the engine is doing with `keel ps`, then repeat the command")
-            }
-            Self::BadHost { .. } => Some("see `-H` and `DOCKER_HOST` in `keel --help`"),
-            Self::Tls(_) => {
-                Some("DOCKER_CERT_PATH names a folder with ca.pem, cert.pem and key.pem")
-            }
-            Self::Api { .. } | Self::Protocol { .. } | Self::File { .. } => None,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Address {
     Unix(PathBuf),
     Tcp(String),
     Tls(String, Connector),
+    Ssh(ssh::Ssh),
 }
 
 /// A client of one engine.
 #[derive(Clone, Debug)]
 pub struct Client {
     host: String,
+    /// How errors call the engine.
+    name: String,
     address: Address,
+    kept: wire::Kept,
     prefix: String,
+    agreed: Option<(u32, u32)>,
+    server: Option<String>,
 }
 
 impl Client {
-    /// `unix:///path`, `tcp://host:port` or `http://host:port`, as `DOCKER_HOST` has it.
+    /// `unix:///path`, `tcp://host:port`, `http://host:port` or `ssh://user@host`, as `DOCKER_HOST`
+    /// has it.
     pub fn new(host: &str) -> Result<Self, ClientError> {
         let address = if let Some(path) = host.strip_prefix("unix://") {
             Address::Unix(PathBuf::from(path))
@@ -143,10 +71,26 @@ impl Client {
             host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"))
         {
             Address::Tcp(rest.trim_end_matches('/').to_owned())
+        } else if let Some(rest) = host.strip_prefix("ssh://") {
+            Address::Ssh(ssh::Ssh::parse(rest).map_err(|reason| ClientError::BadHost {
+                host: ssh::without_password(host),
+                reason: reason.to_owned(),
+            })?)
         } else {
-            return Err(ClientError::BadHost { host: host.to_owned() });
+            return Err(ClientError::BadHost {
+                host: host.to_owned(),
+                reason: "use unix:///path, tcp://host:port or ssh://user@host".to_owned(),
+            });
         };
-        Ok(Self { host: host.to_owned(), address, prefix: String::new() })
+        Ok(Self {
+            host: host.to_owned(),
+            name: host.to_owned(),
+            address,
+            kept: wire::Kept::default(),
+            prefix: String::new(),
+            agreed: None,
+            server: None,
+        })
     }
 
     /// As [`Self::new`]; over TCP with these files, so that both sides know who the other is.
@@ -163,6 +107,13 @@ impl Client {
         Self::new(host)?.negotiate().await
     }
 
+    /// Errors will say why it is this engine.
+    #[must_use]
+    pub fn because(mut self, why: &str) -> Self {
+        self.name = format!("{} ({why})", self.host);
+        self
+    }
+
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -172,16 +123,44 @@ impl Client {
         self.prefix.trim_start_matches("/v")
     }
 
+    /// Whether what came with `version` of the API can be asked for. True before an agreement.
+    pub fn speaks(&self, version: (u32, u32)) -> bool {
+        self.agreed.is_none_or(|agreed| agreed >= version)
+    }
+
+    /// What the engine calls itself, such as `Docker/20.10.24 (linux)`.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
     /// Agrees on the newest version that both sides know.
     pub async fn negotiate(mut self) -> Result<Self, ClientError> {
         let (head, _) = self.whole(Method::GET, "/_ping", wire::nothing(), CALL).await?;
-        let server = head
-            .headers
-            .get("api-version")
-            .and_then(|value| version::parse(value.to_str().ok()?))
-            .unwrap_or(version::OLDEST);
-        self.prefix = format!("/v{}", version::text(server.min(version::NEWEST)));
+        let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+        self.server = header("server");
+        let newest = header("api-version").and_then(|text| version::parse(&text));
+        let range = match newest {
+            Some(newest) if newest <= version::NEWEST => (newest, None),
+            // What it still understands is not told with the ping.
+            _ => self.range(newest).await?,
+        };
+        let agreed = version::agree(range.0, range.1)
+            .map_err(|reason| ClientError::Version { host: self.name.clone(), reason })?;
+        self.prefix = format!("/v{}", version::text(agreed));
+        self.agreed = Some(agreed);
         Ok(self)
+    }
+
+    /// The newest and the oldest version that the engine speaks, as it says when it is asked.
+    async fn range(&self, newest: Option<(u32, u32)>) -> Result<version::Range, ClientError> {
+        let told = self.version().await?;
+        let read = |key: &str| version::parse(told.get(key)?.as_str()?);
+        let newest =
+            newest.or_else(|| read("ApiVersion")).ok_or_else(|| ClientError::Protocol {
+                path: "/version".to_owned(),
+                reason: format!("no API version in it; {} is no Docker engine", self.name),
+            })?;
+        Ok((newest, read("MinAPIVersion")))
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
@@ -248,7 +227,14 @@ impl Client {
 
     /// An answer that goes on: logs, events.
     pub async fn stream(&self, path: &str) -> Result<Streamed, ClientError> {
-        let (_, body) = self.head(Method::GET, path, wire::nothing(), CALL).await?;
+        let (_, body, _) = self.head(Method::GET, path, wire::nothing(), CALL).await?;
         Ok(Streamed::new(path, body))
+    }
+
+    /// A connection to the engine's own bytes, for whoever speaks the API themselves.
+    pub async fn dial(
+        &self,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, ClientError> {
+        self.own_connection().await
     }
 }

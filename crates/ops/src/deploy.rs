@@ -5,6 +5,7 @@ mod ingress;
 mod objects;
 mod preflight;
 mod release;
+mod since;
 
 use std::{
     collections::BTreeMap,
@@ -83,6 +84,7 @@ pub async fn run(
     let context = Context { client, progress, deadline, interrupts };
     let is_embedded = preflight::engine(client).await?;
     let mut wanted = understand(client, request, progress).await?;
+    preflight::version(client, &wanted, progress)?;
     if !request.skip_build && !request.dry_run {
         let step = Said::Step { name: "build".to_owned() };
         if wanted.lowered.services.iter().any(|s| s.artifact.is_some() || s.build.is_some()) {

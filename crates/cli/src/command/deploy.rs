@@ -17,7 +17,7 @@ pub async fn run(context: &Context, deploy: &args::Deploy) -> Outcome {
     let output = context.output;
     // Read first: a mistake in the file is told even when no engine runs.
     let stack = stack_name(deploy).map_err(|error| unusable(error, output))?;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let interrupts = Interrupts::listen(output)?;
     let request = deploy::Request {
         files: deploy.source.files.clone(),
@@ -48,7 +48,7 @@ fn stack_name(deploy: &args::Deploy) -> Result<Option<String>, ops::source::Load
 /// Builds without releasing.
 pub async fn build(context: &Context, build: &args::Build) -> Outcome {
     let output = context.output;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let interrupts = Interrupts::listen(output)?;
     let request = deploy::Request {
         files: build.source.files.clone(),

@@ -14,7 +14,7 @@ use crate::{
 
 pub async fn run(context: &Context, rm: &args::Rm) -> Outcome {
     let output = context.output;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let removal = remove::plan(&client, &rm.stack).await?;
     if !rm.yes {
         for line in plan_lines(&removal) {

@@ -7,7 +7,7 @@ use crate::{args, command::Context, failure::Outcome, progress::Shown};
 
 pub async fn run(context: &Context, rollback: &args::Rollback) -> Outcome {
     let output = context.output;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let interrupts = Interrupts::listen(output)?;
     let request = rollback::Request {
         stack: rollback.stack.clone(),

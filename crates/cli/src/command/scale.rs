@@ -9,7 +9,7 @@ use crate::{args, command::Context, failure::Outcome, human, progress::Shown};
 
 pub async fn run(context: &Context, scale: &args::Scale) -> Outcome {
     let output = context.output;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let interrupts = Interrupts::listen(output)?;
     let started = Instant::now();
     let wanted: Vec<(String, u64)> =
@@ -35,7 +35,7 @@ pub async fn run(context: &Context, scale: &args::Scale) -> Outcome {
 
 pub async fn restart(context: &Context, restart: &args::Restart) -> Outcome {
     let output = context.output;
-    let client = context.client().await?;
+    let client = context.announced().await?;
     let interrupts = Interrupts::listen(output)?;
     let started = Instant::now();
     let progress = Shown::new(output);

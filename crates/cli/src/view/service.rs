@@ -30,14 +30,36 @@ pub struct Update {
     pub completed_at: Option<String>,
 }
 
+/// Since when engines count a service's tasks (Docker 20.10).
+const SERVICE_STATUS: (u32, u32) = (1, 41);
+
 /// All services, by name.
 pub async fn list(client: &Client, stack: Option<&str>) -> Result<Vec<Service>, Failure> {
     let label = of_stack(stack);
     let wanted: Vec<_> = label.iter().map(|label| ("label", label.as_str())).collect();
-    let list: Vec<object::Service> = typed(client.services(&wanted).await?)?;
+    let mut list: Vec<object::Service> = typed(client.services(&wanted).await?)?;
+    if !client.speaks(SERVICE_STATUS) {
+        let tasks: Vec<object::Task> = typed(client.tasks(&[("desired-state", "running")]).await?)?;
+        for service in &mut list {
+            service.service_status = Some(counted(service, &tasks));
+        }
+    }
     let mut services: Vec<Service> = list.into_iter().map(Service::from).collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(services)
+}
+
+/// What an engine that is too old to say it itself would say.
+fn counted(service: &object::Service, tasks: &[object::Task]) -> object::ServiceStatus {
+    let own = || tasks.iter().filter(|task| task.service_id == service.id);
+    let running = own().filter(|task| task.status.state == object::TaskState::Running).count();
+    let replicas = service.spec.mode.replicated.as_ref().and_then(|mode| mode.replicas);
+    let desired = replicas.map_or_else(|| own().count() as u64, u64::from);
+    object::ServiceStatus {
+        running_tasks: running as u64,
+        desired_tasks: desired,
+        ..Default::default()
+    }
 }
 
 impl From<object::Service> for Service {

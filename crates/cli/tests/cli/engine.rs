@@ -22,14 +22,20 @@ pub struct Engine {
     answers: Arc<Mutex<BTreeMap<String, Answer>>>,
     asked: Arc<Mutex<Vec<String>>>,
     address: String,
+    api: String,
 }
 
 impl Engine {
     /// One with a service of two replicas, one of which failed once.
     pub fn start() -> Self {
+        Self::speaking("1.47")
+    }
+
+    /// The same, with that as its newest version of the API.
+    pub fn speaking(api: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let address = format!("tcp://{}", listener.local_addr().expect("bound"));
-        let engine = Self { address, ..Self::default() };
+        let engine = Self { address, api: api.to_owned(), ..Self::default() };
         engine.answer("GET /_ping", 200, b"OK".to_vec());
         engine.json("GET /services", &json!([service()]));
         engine.json("GET /services/ala_api", &service());
@@ -102,24 +108,24 @@ impl Engine {
         let mut words = line.split_whitespace();
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let path = target.split('?').next().unwrap_or("");
-        let path = path.strip_prefix("/v1.47").unwrap_or(path);
+        let path = path.strip_prefix(&format!("/v{}", self.api)).unwrap_or(path);
         let request = format!("{method} {path}");
         self.asked.lock().expect("unpoisoned").push(request.clone());
         let known = self.answers.lock().expect("unpoisoned").get(&request).cloned();
         let missing = json!({ "message": format!("{path} not found") }).to_string().into_bytes();
         let answer = known.unwrap_or(Answer { status: 404, body: missing, goes_on: false });
-        respond(stream, &answer);
+        respond(stream, &self.api, &answer);
     }
 }
 
-fn respond(mut stream: TcpStream, answer: &Answer) {
+fn respond(mut stream: TcpStream, api: &str, answer: &Answer) {
     let length = if answer.goes_on {
         String::new()
     } else {
         format!("Content-Length: {}\r\n", answer.body.len())
     };
     let status = answer.status;
-    let head = format!("HTTP/1.1 {status} X\r\nApi-Version: 1.47\r\n{length}\r\n");
+    let head = format!("HTTP/1.1 {status} X\r\nApi-Version: {api}\r\n{length}\r\n");
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(&answer.body);
     if answer.goes_on {
@@ -139,7 +145,7 @@ pub fn frame(task: &str, text: &str) -> Vec<u8> {
     dockerapi::frame::encode(dockerapi::frame::Stream::Stdout, line.as_bytes())
 }
 
-fn service() -> Value {
+pub fn service() -> Value {
     json!({
         "ID": "svc1", "Version": { "Index": 7 },
         "CreatedAt": "2026-11-23T09:00:00Z", "UpdatedAt": "2026-11-23T09:00:00Z",

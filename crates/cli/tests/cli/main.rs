@@ -12,6 +12,8 @@ mod release;
 mod remote;
 mod secret;
 mod site;
+mod ssh;
+mod target;
 
 use std::{
     path::Path,
@@ -28,6 +30,8 @@ fn keel(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_remove("DOCKER_HOST")
+        .env_remove("DOCKER_CONTEXT")
+        .env("DOCKER_CONFIG", "/nonexistent/docker")
         .env_remove("DOCKER_TLS_VERIFY")
         .env_remove("DOCKER_TLS")
         .env_remove("STACK")

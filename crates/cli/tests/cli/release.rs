@@ -15,6 +15,9 @@ fn a_release_goes_live_and_can_be_undone() {
     assert!(first.out.starts_with("release v1 of site is live"), "{}", first.out);
     assert!(first.out.contains("undo with `keel rollback`"), "{}", first.out);
     assert!(first.err.contains("  + service site_work"), "{}", first.err);
+    let socket = site.path("state/run/engine.sock");
+    let engine = format!("embedded engine 0.1.0 at unix://{} (KEEL_STATE)\n", socket.display());
+    assert!(first.err.starts_with(&engine), "{}", first.err);
     let again = site.deploy("v1", &[]);
     assert!(again.code == 0 && again.out.starts_with("nothing to change"), "{}", again.out);
     let second = site.deploy("v2", &[]);

@@ -12,12 +12,15 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use super::ssh::Pipe;
+
 /// A connection to an engine.
 #[derive(Debug)]
 pub(super) enum Io {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
+    Ssh(Pipe),
 }
 
 impl AsyncRead for Io {
@@ -30,6 +33,7 @@ impl AsyncRead for Io {
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Ssh(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -44,6 +48,7 @@ impl AsyncWrite for Io {
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Ssh(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -52,6 +57,7 @@ impl AsyncWrite for Io {
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Ssh(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -60,6 +66,7 @@ impl AsyncWrite for Io {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Ssh(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -1,6 +1,12 @@
 //! One request: connect, send, read the answer, each with its deadline.
 
-use std::{convert::Infallible, io, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Method;
@@ -18,17 +24,44 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Address, Client, ClientError, io::Io};
+use super::{
+    Address, Client, ClientError,
+    io::Io,
+    ssh::{self, Pipe, Refusal, Ssh},
+};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How much of a file is in memory at a time.
 const PIECE: usize = 256 << 10;
+/// Connections that are kept for the next request.
+const KEPT: usize = 2;
+
+type Content = UnsyncBoxBody<Bytes, io::Error>;
+/// An open connection that takes one request after the other.
+pub(super) type Line = http1::SendRequest<Content>;
+
+/// Connections that cost a login, between two requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept(Arc<Mutex<Vec<Line>>>);
+
+impl Kept {
+    fn take(&self) -> Option<Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, line: Line) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.push(line);
+        }
+    }
+}
 
 /// A body and its `Content-Type`.
 pub(super) struct Body {
     kind: Option<&'static str>,
-    content: UnsyncBoxBody<Bytes, io::Error>,
+    content: Content,
 }
 
 fn sure(never: Infallible) -> io::Error {
@@ -69,11 +102,11 @@ impl Client {
         body: Body,
         within: Duration,
     ) -> Result<(http::response::Parts, Bytes), ClientError> {
-        let whole = async {
-            let (head, body) = self.head(method, path, body, within).await?;
-            Ok((head, self.collect(path, body).await?))
-        };
-        timeout(within, whole).await.unwrap_or_else(|_| Err(self.timed_out(path, within)))
+        let (head, body, line) = self.head(method, path, body, within).await?;
+        let collected = timeout(within, self.collect(path, body)).await;
+        let body = collected.unwrap_or_else(|_| Err(self.timed_out(path, within)))?;
+        self.keep(line);
+        Ok((head, body))
     }
 
     /// The answer's head and the body to come, or what the engine says is wrong.
@@ -83,16 +116,16 @@ impl Client {
         path: &str,
         body: Body,
         within: Duration,
-    ) -> Result<(http::response::Parts, Incoming), ClientError> {
-        let answered = async {
-            let (head, body) = self.send(method, path, body).await?.into_parts();
-            if head.status.is_success() {
-                return Ok((head, body));
-            }
-            let text = self.collect(path, body).await?;
-            Err(ClientError::Api { status: head.status, message: message(&text) })
-        };
-        timeout(within, answered).await.unwrap_or_else(|_| Err(self.timed_out(path, within)))
+    ) -> Result<(http::response::Parts, Incoming, Line), ClientError> {
+        let (response, line) = self.send(method, path, body, within).await?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok((head, body, line));
+        }
+        let collected = timeout(within, self.collect(path, body)).await;
+        let text = collected.unwrap_or_else(|_| Err(self.timed_out(path, within)))?;
+        self.keep(line);
+        Err(ClientError::Api { status: head.status, message: message(&text) })
     }
 
     async fn send(
@@ -100,7 +133,30 @@ impl Client {
         method: Method,
         path: &str,
         body: Body,
-    ) -> Result<hyper::Response<Incoming>, ClientError> {
+        within: Duration,
+    ) -> Result<(hyper::Response<Incoming>, Line), ClientError> {
+        let mut request = self.request(method, path, body)?;
+        loop {
+            let (mut line, is_fresh) = self.line().await?;
+            match timeout(within, line.try_send_request(request)).await {
+                Err(_) => return Err(self.timed_out(path, within)),
+                Ok(Ok(response)) => return Ok((response, line)),
+                Ok(Err(mut failed)) => match failed.take_message() {
+                    // A kept connection had ended: nothing of the request was sent.
+                    Some(unsent) if !is_fresh => request = unsent,
+                    Some(_) => return Err(self.unreachable(failed.error().to_string())),
+                    None => return Err(self.cut(path, failed.error())),
+                },
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Request<Content>, ClientError> {
         let is_own = path.starts_with("/evenkeel/");
         let prefix = if is_own { "" } else { self.prefix.as_str() };
         let mut request = Request::builder()
@@ -110,22 +166,69 @@ impl Client {
         if let Some(kind) = body.kind {
             request = request.header("Content-Type", kind);
         }
-        let request = request.body(body.content).map_err(|error| ClientError::Protocol {
+        request.body(body.content).map_err(|error| ClientError::Protocol {
             path: path.to_owned(),
             reason: error.to_string(),
-        })?;
-        let io = self.connection().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| self.unreachable(error.to_string()))?;
-        tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|error| {
-            if error.is_canceled() {
-                self.unreachable(error.to_string())
-            } else {
-                self.cut(path, &error)
-            }
         })
+    }
+
+    /// A connection for a request, and whether it is a new one.
+    async fn line(&self) -> Result<(Line, bool), ClientError> {
+        while let Some(mut line) = self.kept.take() {
+            if let Ok(Ok(())) = timeout(CONNECT, line.ready()).await {
+                return Ok((line, false));
+            }
+        }
+        let line = match &self.address {
+            Address::Ssh(ssh) => self.login(ssh).await?,
+            Address::Unix(_) | Address::Tcp(_) | Address::Tls(..) => {
+                let io = self.connection().await?;
+                handshake(io).await.map_err(|error| self.unreachable(error.to_string()))?
+            }
+        };
+        Ok((line, true))
+    }
+
+    fn keep(&self, line: Line) {
+        match &self.address {
+            Address::Ssh(_) => self.kept.put(line),
+            Address::Unix(_) | Address::Tcp(_) | Address::Tls(..) => {}
+        }
+    }
+
+    /// A login, and a word with the engine: from here on what fails was sent.
+    async fn login(&self, ssh: &Ssh) -> Result<Line, ClientError> {
+        let mut refusals: Vec<Refusal> = Vec::new();
+        for way in ssh.ways() {
+            let (pipe, watch) = ssh.start(*way).map_err(|error| self.no_ssh(&error))?;
+            let why = match timeout(ssh::LOGIN, greeted(pipe)).await {
+                Ok(Ok(line)) => {
+                    ssh.remember(*way);
+                    return Ok(line);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", ssh::LOGIN.as_secs()),
+            };
+            let refusal = Refusal::learn(*way, watch, &why).await;
+            let is_final = refusal.is_final();
+            refusals.push(refusal);
+            if is_final {
+                break;
+            }
+        }
+        Err(self.unreachable(ssh::reason(&refusals)))
+    }
+
+    /// A connection of its own, for other bytes than requests of this client.
+    pub(super) async fn own_connection(&self) -> Result<Io, ClientError> {
+        if let Address::Ssh(ssh) = &self.address
+            && ssh.ways().len() > 1
+        {
+            // Which way leads to the engine is learned with a first request.
+            let (line, _) = self.line().await?;
+            self.keep(line);
+        }
+        self.connection().await
     }
 
     async fn connection(&self) -> Result<Io, ClientError> {
@@ -138,13 +241,26 @@ impl Client {
                     let stream = TcpStream::connect(host.as_str()).await?;
                     tls.connect(name, stream).await.map(|stream| Io::Tls(Box::new(stream)))
                 }
+                Address::Ssh(ssh) => ssh.start(ssh.ways()[0]).map(|(pipe, _)| Io::Ssh(pipe)),
             }
         };
         match timeout(CONNECT, connect).await {
             Ok(Ok(io)) => Ok(io),
-            Ok(Err(error)) => Err(self.unreachable(reason(&error))),
+            Ok(Err(error)) => Err(match &self.address {
+                Address::Ssh(_) => self.no_ssh(&error),
+                Address::Unix(_) | Address::Tcp(_) | Address::Tls(..) => {
+                    self.unreachable(reason(&error))
+                }
+            }),
             Err(_) => Err(self.unreachable(format!("no answer within {} s", CONNECT.as_secs()))),
         }
+    }
+
+    fn no_ssh(&self, error: &io::Error) -> ClientError {
+        self.unreachable(match error.kind() {
+            io::ErrorKind::NotFound => "there is no `ssh` on the PATH of this machine".to_owned(),
+            _ => format!("start `ssh`: {error}"),
+        })
     }
 
     async fn collect(&self, path: &str, body: Incoming) -> Result<Bytes, ClientError> {
@@ -153,20 +269,37 @@ impl Client {
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::NotReachable { host: self.host.clone(), reason }
+        ClientError::NotReachable { host: self.name.clone(), reason }
     }
 
     fn cut(&self, path: &str, error: &hyper::Error) -> ClientError {
         ClientError::Cut {
-            host: self.host.clone(),
+            host: self.name.clone(),
             path: path.to_owned(),
             reason: error.to_string(),
         }
     }
 
     fn timed_out(&self, path: &str, after: Duration) -> ClientError {
-        ClientError::TimedOut { host: self.host.clone(), path: path.to_owned(), after }
+        ClientError::TimedOut { host: self.name.clone(), path: path.to_owned(), after }
     }
+}
+
+async fn handshake(io: Io) -> hyper::Result<Line> {
+    let (line, connection) = http1::handshake(TokioIo::new(io)).await?;
+    tokio::spawn(connection);
+    Ok(line)
+}
+
+/// A connection whose other end is an engine.
+async fn greeted(pipe: Pipe) -> hyper::Result<Line> {
+    let mut line = handshake(Io::Ssh(pipe)).await?;
+    let mut ping = Request::new(nothing().content);
+    *ping.uri_mut() = http::Uri::from_static("/_ping");
+    ping.headers_mut().insert("host", http::HeaderValue::from_static("engine"));
+    line.send_request(ping).await?.into_body().collect().await?;
+    line.ready().await?;
+    Ok(line)
 }
 
 /// The usual reasons in words.

@@ -8,17 +8,48 @@ use std::{
 use dockerapi::{Client, publish};
 use serde_json::Value;
 
-use super::Wanted;
-use crate::error::Error;
+use super::{Wanted, since};
+use crate::{
+    error::Error,
+    progress::{Progress, Said},
+};
 
 /// The engine answers and is a swarm manager. True when it is our own.
 pub(super) async fn engine(client: &Client) -> Result<bool, Error> {
     let info = client.info().await?;
-    if info.pointer("/Swarm/ControlAvailable").and_then(Value::as_bool) != Some(true) {
-        let text = format!("the engine at {} is not a swarm manager", client.host());
-        return Err(Error::new("not-a-manager", text).hint("run `docker swarm init` there"));
+    let swarm = &info["Swarm"];
+    if swarm["ControlAvailable"] == true {
+        return Ok(info["Driver"] == "process");
     }
-    Ok(info["Driver"] == "process")
+    let (what, hint) = match swarm["LocalNodeState"].as_str() {
+        Some("active") => {
+            ("is a worker of its swarm", "name a manager of the swarm with -H ssh://user@manager")
+        }
+        Some("locked") => ("is a locked swarm manager", "run `docker swarm unlock` there"),
+        Some(_) | None => ("is not a swarm manager", "run `docker swarm init` there"),
+    };
+    let text = format!("the engine at {} {what}", client.host());
+    Err(Error::new("not-a-manager", text).hint(hint))
+}
+
+/// The engine knows what the services ask for.
+pub(super) fn version(
+    client: &Client,
+    wanted: &Wanted,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    for service in &wanted.lowered.services {
+        let lost = since::lost(&service.name, &service.spec, |version| client.speaks(version));
+        let speaks = format!("the engine speaks {}", client.api_version());
+        if let Some(text) = lost.meaning.first() {
+            return Err(Error::new("engine-version", format!("{text}; {speaks}"))
+                .hint("update the engine, or take the key out of the stack file"));
+        }
+        for text in lost.tuning {
+            progress.say(Said::Warning { text: format!("{text}; {speaks} and ignores it") });
+        }
+    }
+    Ok(())
 }
 
 /// Every image is there; returns image → digest. Another engine may pull what it lacks.
