@@ -87,6 +87,12 @@ impl Limits {
         Ok(())
     }
 
+    /// Without what only root may ask for; its owner was warned.
+    pub(crate) fn of_user(mut self, is_root: bool) -> Self {
+        self.oom_score_adj = self.oom_score_adj.filter(|score| is_root || *score >= 0);
+        self
+    }
+
     /// Something that only a control group can keep.
     pub(crate) fn needs_group(&self) -> bool {
         self.nano_cpus != 0 || self.memory_bytes != 0 || self.pids != 0
@@ -206,5 +212,8 @@ mod tests {
         assert_eq!(warnings(&template, false).len(), 3);
         assert_eq!(warnings(&template, true).len(), 2);
         assert!(warnings(&json!({ "ContainerSpec": { "Init": true } }), false).is_empty());
+        let limits = Limits { oom_score_adj: Some(-5), ..Limits::default() };
+        assert_eq!(limits.clone().of_user(false).oom_score_adj, None);
+        assert_eq!(limits.of_user(true).oom_score_adj, Some(-5));
     }
 }

@@ -168,6 +168,10 @@ fn start(job: &Job) -> io::Result<Child> {
 /// Docker's words for a program that cannot be started, with the exit code that shells use.
 fn refusal(job: &Job, error: &io::Error) -> (i32, String) {
     let program = job.argv.first().map_or("", String::as_str);
+    if error.kind() == io::ErrorKind::Other {
+        // It is not the program that is wrong, but what the machine allows for it.
+        return (126, format!("starting container failed: {error}"));
+    }
     let is_there = Path::new(&job.cwd).join(program).exists();
     let (code, reason) = match error.kind() {
         io::ErrorKind::NotFound if is_there => {

@@ -46,7 +46,8 @@ pub async fn all(
             }
             let argv = dockerfile(client.host(), &service.image, build);
             command(&service.name, &argv, folder, progress, interrupts.clone()).await?;
-            let digest = client.image(&service.image).await?["Id"].as_str().unwrap_or("").to_owned();
+            let digest =
+                client.image(&service.image).await?["Id"].as_str().unwrap_or("").to_owned();
             progress.say(Said::Output { line: format!("{} is {digest}", service.image) });
             built.push((service.image.clone(), digest));
             continue;

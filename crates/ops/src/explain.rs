@@ -51,7 +51,7 @@ pub fn explain(failure: Failure) -> Cause {
     } else if lower.contains("unhealthy") {
         let message = format!("a new task of {service} never became healthy{probe}");
         ("health-never-ready", message, look)
-    } else if lower.contains("starting container failed") {
+    } else if lower.contains("starting container failed: exec") {
         let hint = "check `entrypoint` and `command` of the service".to_owned();
         ("command-not-found", format!("{service}: {error}"), hint)
     } else if lower.contains("non-zero exit") && was_ready {
@@ -94,6 +94,8 @@ mod tests {
         assert_eq!(code("task: non-zero exit (1)", true), "task-crashed");
         assert_eq!(code("task: non-zero exit (1)", false), "task-crashed-at-start");
         assert_eq!(code("starting container failed: exec", false), "command-not-found");
+        let limit = "starting container failed: set its ulimit nofile to 9:9: not permitted";
+        assert_eq!(code(limit, false), "task-failed");
         assert_eq!(code("", false), "task-failed");
     }
 }

@@ -95,14 +95,12 @@ impl Context<'_> {
     pub async fn put(&self, name: &str, spec: &Value) -> Result<(), Stop> {
         for _ in 0..5 {
             let Some(current) = self.service(name).await? else {
-                match self.client.create_service(spec).await {
+                match self.client.post("/services/create", spec).await {
                     // It was created before the engine's answer was lost.
                     Err(error) if error.is_passing() || error.is_conflict() => continue,
-                    outcome => {
-                        return {
-                            let _: () = drop(outcome?);
-                            Ok(())
-                        };
+                    answer => {
+                        self.hear(name, &answer?);
+                        return Ok(());
                     }
                 }
             };
@@ -113,17 +111,23 @@ impl Context<'_> {
             let index = current["Version"]["Index"].as_u64().unwrap_or(0);
             match self.client.update_service(&id, index, spec).await {
                 Err(error) if error.is_passing() || error.is_out_of_sequence() => continue,
-                outcome => {
-                    return {
-                        let _: () = drop(outcome?);
-                        Ok(())
-                    };
+                answer => {
+                    self.hear(name, &answer?);
+                    return Ok(());
                 }
             }
         }
         Err(Error::new("update-contended", format!("{name} is changed by others all the time"))
             .hint("find out who else deploys, then try again")
             .into())
+    }
+
+    /// What the engine accepts and does not do.
+    fn hear(&self, name: &str, answer: &Value) {
+        let warnings = answer.get("Warnings").and_then(Value::as_array);
+        for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
+            self.progress.say(Said::Warning { text: format!("{name}: {warning}") });
+        }
     }
 
     /// Waits for the verdict on a service. `is_first`: it was created, so it must also stay up for

@@ -131,6 +131,18 @@ fn groups_are_found_again_by_the_next_engine_and_go_with_their_task() {
 }
 
 #[test]
+fn what_a_machine_cannot_do_for_a_task_is_a_warning() {
+    let site = Site::start();
+    let stack = STACK.replace("    deploy:", "    read_only: true\n    deploy:");
+    let plain = stack.replace("      resources:", "      labels: {a: b}\n      x-not:");
+    fs::write(site.path("docker-stack.yml"), plain).expect("written");
+    fs::write(site.path("run.sh"), "exec sleep 600\n").expect("written");
+    let done = site.run(&["deploy", "site", "--version", "1"], &[]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("warning: site_work: ReadOnly has no effect"), "{}", done.err);
+}
+
+#[test]
 fn limits_that_make_no_sense_are_refused() {
     let Some(site) = start("exec sleep 600\n") else { return };
     let wrong = STACK.replace("memory: 32M", "memory: 1M");

@@ -123,7 +123,7 @@ fn limits(shared: &Shared, launch: &Launch) -> Result<Limits, String> {
     let limits = Limits::of(&definition["TaskTemplate"])?;
     match shared.config.cgroups.refusal(&limits) {
         Some(refusal) => Err(refusal),
-        None => Ok(shared.config.cgroups.keepable(limits)),
+        None => Ok(shared.config.cgroups.keepable(limits.of_user(user::is_root()))),
     }
 }
 
