@@ -1,7 +1,8 @@
 # make demo [RUDE=1]   the whole story on the embedded engine, under load      make test   everything
 # make bench [NAME=x]  benchmarks into target/bench                            make lint   formatting and clippy
+# make fuzz [SECONDS=60] [NAME=x]  the parsers of outside bytes
 # make guide           the operations guide's lines on the embedded engine     make conformance   both engines
-.PHONY: demo test guide conformance bench lint setup setup-bench setup-test
+.PHONY: demo test guide conformance bench fuzz lint setup setup-bench setup-fuzz setup-test
 
 CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --package xtask --
@@ -9,8 +10,9 @@ XTASK = $(CARGO) run --quiet --package xtask --
 demo: setup
 	$(XTASK) demo $(if $(RUDE),--rude)
 
-test: setup-test lint
+test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast
+	$(XTASK) fuzz
 	$(XTASK) guide
 	$(CARGO) run --quiet --package conformance -- --engine embedded
 	$(XTASK) demo
@@ -27,11 +29,17 @@ conformance: setup-test
 bench: setup-bench
 	$(XTASK) bench $(NAME)
 
+fuzz: setup-fuzz
+	$(XTASK) fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(NAME)
+
 lint: setup
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 # What the machine lacks, from its own package manager.
+setup-fuzz:
+	@./scripts/setup fuzz
+
 setup-bench:
 	@./scripts/setup bench
 

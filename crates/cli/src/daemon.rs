@@ -68,6 +68,7 @@ pub fn run(globals: &args::Globals, daemon: &args::Daemon, output: Output) -> Ou
 
 async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: Output) -> Outcome {
     let mut signals = Signals::new()?;
+    process::allow_many_descriptors();
     // Its memory has secrets: no core file, and no look at it by others of the same user.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let keel = std::env::current_exe()

@@ -54,7 +54,8 @@ pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
             "ns" => 1e-9,
             _ => return None,
         };
-        total += std::time::Duration::try_from_secs_f64(number * seconds).ok()?;
+        let part = std::time::Duration::try_from_secs_f64(number * seconds).ok()?;
+        total = total.checked_add(part)?;
         rest = &rest[letters..];
     }
     Some(total)
@@ -78,6 +79,7 @@ mod tests {
         assert_eq!(parse_duration("1m30s"), Some(Duration::from_secs(90)));
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("5"), None);
+        assert_eq!(parse_duration("18446744073709550000s18446744073709550000s"), None);
         assert_eq!(parse_unix("5.25"), Some(Time(5_250_000_000)));
     }
 }

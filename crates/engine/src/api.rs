@@ -19,7 +19,7 @@ mod system;
 mod tasks;
 mod view;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dockerapi::ApiError;
@@ -34,6 +34,8 @@ use crate::{cgroup::Cgroups, control::Control, engine::StatsSource, image};
 
 /// Specs, configs and secrets are small; an image's archive has its own limit.
 const BODY_LIMIT: usize = 8 << 20;
+/// They come at once; how long a slow client may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Body = BoxBody<Bytes, BoxError>;
@@ -70,9 +72,10 @@ impl Call {
     }
 
     pub(crate) async fn json(self) -> Result<Value, ApiError> {
-        let whole = net::collect(self.body, BODY_LIMIT).await.map_err(|error| {
+        let whole = net::collect(self.body, BODY_LIMIT, BODY_TIME).await.map_err(|error| {
             let status = match error {
                 net::BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                net::BodyError::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
                 net::BodyError::Read(_) => StatusCode::BAD_REQUEST,
             };
             ApiError { status, message: error.to_string() }
@@ -139,8 +142,9 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         let code = (*first == b'%')
-            .then(|| tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()))
+            .then(|| tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
             .flatten()
+            .and_then(|hex| std::str::from_utf8(hex).ok())
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match code {
             Some(byte) => {

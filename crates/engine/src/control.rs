@@ -7,7 +7,12 @@ mod happened;
 mod load;
 mod state;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use dockerapi::{ApiError, stamp};
 use orchestrator::{Event, TaskId, Time, next_deadline, resume};
@@ -30,8 +35,16 @@ pub use state::{
 };
 
 /// Work for the loop: changes the state and returns what to do once it is saved.
-type Job = Box<dyn FnOnce(&mut State) -> After + Send>;
+type Job = Box<dyn FnOnce(&mut State) -> Done + Send>;
 type After = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
+
+/// A job that was done.
+enum Done {
+    /// The state is as the job left it.
+    Well(After),
+    /// It broke off halfway: what it changed does not count.
+    Halfway(After),
+}
 
 /// Requests that may wait for the loop.
 const QUEUE: usize = 256;
@@ -64,10 +77,17 @@ impl Control {
     ) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |state| {
-            let outcome = change(state);
-            Box::new(move |saved| {
-                let _ = answer.send(saved.and(outcome));
-            })
+            // A defect in one call costs that call, and not the engine.
+            match catch_unwind(AssertUnwindSafe(|| change(state))) {
+                Ok(outcome) => Done::Well(Box::new(move |saved| {
+                    let _ = answer.send(saved.and(outcome));
+                })),
+                Err(_) => Done::Halfway(Box::new(move |_| {
+                    let text = "the engine has a defect that this call met; nothing was changed; \
+                                please report it with the last lines of the daemon's log";
+                    let _ = answer.send(Err(ApiError::internal(text)));
+                })),
+            }
         });
         let ended = || ApiError::unavailable("the engine is ending; try again");
         self.jobs.send(job).await.map_err(|_| ended())?;
@@ -174,7 +194,13 @@ impl Loop {
     }
 
     fn job(&mut self, job: Job) {
-        let after = job(&mut self.state);
+        let after = match job(&mut self.state) {
+            Done::Well(after) => after,
+            Done::Halfway(after) => {
+                self.reload();
+                return after(Ok(()));
+            }
+        };
         let saved = self.save_and_act();
         after(saved.map_err(|error| {
             ApiError::internal(format!("{error}; nothing was changed; free space and try again"))

@@ -156,9 +156,8 @@ impl Engine {
         let execs = Execs::new(config.keel.clone());
         let groups = cgroups.clone();
         let api = Api { control, images, tasks, stats, ends: ends.clone(), execs, cgroups };
-        let serving = net::serve(listener, net::Limits::default(), ends, move |request| {
-            api.clone().respond(request)
-        });
+        let serving =
+            net::serve(listener, limits(), ends, move |request| api.clone().respond(request));
         let running = vec![tokio::spawn(running), tokio::spawn(serving)];
         Ok(Self { shutdown, running, cgroups: groups, vault, _lock: lock })
     }
@@ -183,6 +182,14 @@ fn tell(cgroups: &Cgroups) {
     if let Some(missing) = cgroups.missing() {
         tracing::warn!("limits are not kept on this machine: {missing}");
     }
+}
+
+/// Clients never get more than half of the descriptors, each having two.
+fn limits() -> net::Limits {
+    let usual = net::Limits::default();
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = allowed.and_then(|count| usize::try_from(count / 4).ok()).unwrap_or(usize::MAX);
+    net::Limits { connections: usual.connections.min(most), ..usual }
 }
 
 /// Makes the folders. Tasks of other users (`user:`) pass through to what is theirs, and can list

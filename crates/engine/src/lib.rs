@@ -9,6 +9,7 @@
 mod api;
 pub mod cgroup;
 pub mod control;
+pub mod copy;
 mod disk;
 pub mod driver;
 pub mod engine;

@@ -4,9 +4,12 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        net::UnixStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            fs::{PermissionsExt, chown},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -55,6 +58,9 @@ pub trait Accept: Send + 'static {
     fn peer(_stream: &Self::Stream) -> Option<Peer> {
         None
     }
+
+    /// The socket of a connection, to see whether its client is still there.
+    fn descriptor(stream: &Self::Stream) -> BorrowedFd<'_>;
 }
 
 impl Accept for UnixListener {
@@ -62,6 +68,10 @@ impl Accept for UnixListener {
 
     async fn accept_one(&self) -> io::Result<Self::Stream> {
         self.accept().await.map(|(stream, _)| stream)
+    }
+
+    fn descriptor(stream: &Self::Stream) -> BorrowedFd<'_> {
+        stream.as_fd()
     }
 }
 
@@ -73,6 +83,10 @@ impl Accept for TcpListener {
         // Answers are small and whole; waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+
+    fn descriptor(stream: &Self::Stream) -> BorrowedFd<'_> {
+        stream.as_fd()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Developer tasks: the demo and the benchmarks. `cargo run -p xtask -- demo`.
+//! Developer tasks: the demo, the guide, the fuzzers and the benchmarks. `cargo run -p xtask -- demo`.
 
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod guide;
 mod stage;
 
@@ -31,6 +32,14 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Give the parsers of outside bytes inputs that reach further and further into them.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// All when none is named.
+        targets: Vec<String>,
+    },
     /// Run all benchmarks, or the named ones; results go to target/bench.
     Bench { names: Vec<String> },
 }
@@ -39,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo { rude } => demo::run(rude),
         Task::Guide { write } => guide::run(write),
+        Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Task::Bench { names } => bench::run(&names),
     };
     match outcome {

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("xtask", None),
     ("probe", Some(&[])),
     ("conformance", Some(&["lab"])),
+    ("fuzz", None),
     ("ala-backend", Some(&[])),
     ("ala-frontend", Some(&[])),
     ("ala-priority-sim", Some(&[])),

@@ -26,6 +26,7 @@ pub fn run(globals: &args::Globals, ingress: &args::Ingress) -> Outcome {
     };
     runtime(1)?.block_on(async {
         let mut signals = Signals::new()?;
+        process::allow_many_descriptors();
         let (shutdown, ends) = watch::channel(false);
         let running = ingress::run(config, ends);
         let mut running = std::pin::pin!(running);

@@ -13,18 +13,35 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid},
+    process::{
+        Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
+        setsid,
+    },
 };
 
 use crate::place;
 
 /// A log that grew larger starts anew; the old one is kept once.
 const LOG_BYTES: u64 = 10 << 20;
+const DESCRIPTORS: u64 = 1 << 20;
 
 /// Leaves the session of whoever started this process: its end is not ours.
 pub(super) fn detach() {
     // Only fails for a process that leads a group already, which is as good.
     let _ = setsid();
+}
+
+/// Every connection and every log that is followed has descriptors; the usual soft limit of 1024 is
+/// for programs that use `select`. Tasks get the same, as in Docker's containers.
+pub(super) fn allow_many_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 /// How the ingress is started.

@@ -12,7 +12,7 @@ use std::{
 
 use net::{Accept, TcpOptions, TlsFiles, TlsListener, tcp_listener};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split},
     net::UnixStream,
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
@@ -98,18 +98,37 @@ async fn relay<L: Accept>(listener: L, engine: PathBuf) {
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let Ok(mut client) = listener.accept_one().await else {
+        let Ok(client) = listener.accept_one().await else {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
         let engine = engine.clone();
         connections.spawn(async move {
             match UnixStream::connect(&engine).await {
-                // An end of either side is the usual end.
-                Ok(mut server) => drop(copy_bidirectional(&mut client, &mut server).await),
+                Ok(server) => converse(client, server).await,
                 Err(error) => tracing::warn!(%error, "the engine's socket cannot be reached"),
             }
             drop(slot);
         });
+    }
+}
+
+/// Passes bytes on until the engine has said all. A client may close its half before, and go on
+/// reading.
+async fn converse(client: impl AsyncRead + AsyncWrite, server: UnixStream) {
+    let (mut asks, mut hears) = split(client);
+    let (mut answers, mut takes) = server.into_split();
+    let up = async {
+        let _ = copy(&mut asks, &mut takes).await;
+        let _ = takes.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let down = async {
+        let _ = copy(&mut answers, &mut hears).await;
+        let _ = hears.shutdown().await;
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
     }
 }

@@ -1,6 +1,7 @@
 //! The binary as it is typed: help, errors, JSON, exit codes, and the daemon's life.
 
 mod container;
+mod crowd;
 mod daemon;
 mod engine;
 mod errors;
@@ -8,12 +9,14 @@ mod help;
 mod json;
 mod limits;
 mod logs;
+mod lossless;
 mod release;
 mod remote;
 mod secret;
 mod site;
 mod ssh;
 mod target;
+mod upload;
 
 use std::{
     path::Path,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::Method;
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request,
     body::{Frame, Incoming},
@@ -32,6 +32,8 @@ use super::{
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The largest answer that is taken as a whole: thousands of services.
+const ANSWER_LIMIT: usize = 256 << 20;
 /// How much of a file is in memory at a time.
 const PIECE: usize = 256 << 10;
 /// Connections that are kept for the next request.
@@ -264,8 +266,14 @@ impl Client {
     }
 
     async fn collect(&self, path: &str, body: Incoming) -> Result<Bytes, ClientError> {
-        let whole = body.collect().await;
-        whole.map(http_body_util::Collected::to_bytes).map_err(|error| self.cut(path, &error))
+        let whole = Limited::new(body, ANSWER_LIMIT).collect().await;
+        whole.map(http_body_util::Collected::to_bytes).map_err(|error| match error.downcast() {
+            Ok(error) => self.cut(path, &error),
+            Err(_) => ClientError::Protocol {
+                path: path.to_owned(),
+                reason: format!("it is longer than {} MiB", ANSWER_LIMIT >> 20),
+            },
+        })
     }
 
     fn unreachable(&self, reason: String) -> ClientError {

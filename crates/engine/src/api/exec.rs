@@ -28,7 +28,7 @@ use crate::{
 
 /// How long output may still come after the command's end.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
-/// Commands that are remembered after their end.
+/// Commands that run or are remembered after their end.
 const REMEMBERED: usize = 500;
 
 /// Commands that were asked for, and how to start those with a terminal.
@@ -67,18 +67,23 @@ impl Execs {
         exec.map(change).ok_or_else(|| ApiError::not_found(format!("No such exec instance: {id}")))
     }
 
-    fn add(&self, task: TaskId, order: Order) -> String {
+    fn add(&self, task: TaskId, order: Order) -> Result<String, ApiError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let number = known.values().map(|exec| exec.number).max().map_or(0, |last| last + 1);
         let ended = known.iter().filter(|(_, exec)| !matches!(exec.state, State::Running { .. }));
         let oldest = ended.min_by_key(|(_, exec)| exec.number).map(|(id, _)| id.clone());
-        if let Some(oldest) = oldest.filter(|_| known.len() >= REMEMBERED) {
-            known.remove(&oldest);
+        if known.len() >= REMEMBERED {
+            let full = || {
+                ApiError::unavailable(format!(
+                    "{REMEMBERED} commands run beside tasks already; end some of them first"
+                ))
+            };
+            known.remove(&oldest.ok_or_else(full)?);
         }
         let id = container_id(&TaskId(random_id()));
         let exec = Exec { task, order, number, state: State::Created, terminal: None };
         known.insert(id.clone(), exec);
-        id
+        Ok(id)
     }
 }
 
@@ -114,7 +119,7 @@ impl Api {
         order.stdin = is_set("AttachStdin");
         order.stdout = is_set("AttachStdout");
         order.stderr = is_set("AttachStderr");
-        let mut response = respond(&json!({ "Id": self.execs.add(task, order) }));
+        let mut response = respond(&json!({ "Id": self.execs.add(task, order)? }));
         *response.status_mut() = StatusCode::CREATED;
         Ok(response)
     }

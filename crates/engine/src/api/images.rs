@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{self, Read},
     sync::Arc,
+    time::Duration,
 };
 
 use dockerapi::{ApiError, filter::Filters, spec};
@@ -11,13 +12,15 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Response, body::Incoming};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{Answer, Api, Body, Call, empty, json as respond};
 use crate::image::{self, Error, Image};
 
 /// The largest archive that is taken.
 const ARCHIVE_LIMIT: usize = 16 << 30;
+/// How long a client may take for the next piece of one: what makes it may be slow.
+const PIECE_TIME: Duration = Duration::from_secs(300);
 
 pub(super) fn no_registry(name: &str) -> ApiError {
     let why = "the embedded engine has no registry; load images with `keel build` or `docker load`";
@@ -70,11 +73,9 @@ impl Api {
     }
 
     pub(super) async fn load_image(&self, call: Call) -> Answer {
-        let (chunks, received) = mpsc::channel(16);
+        let (chunks, received) = chunks();
         let images = self.images.clone();
-        let loading = tokio::task::spawn_blocking(move || {
-            images.load(Chunks { received, rest: bytes::Bytes::new() })
-        });
+        let loading = tokio::task::spawn_blocking(move || images.load(received));
         let sent = feed(call.body, chunks).await;
         let loaded = loading.await.map_err(|error| ApiError::internal(error.to_string()))?;
         let names = loaded?;
@@ -208,18 +209,23 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Passes the body on piece by piece; a slow disk slows the client down.
-async fn feed(
+pub(super) async fn feed(
     body: Incoming,
     chunks: mpsc::Sender<io::Result<bytes::Bytes>>,
 ) -> Result<(), ApiError> {
     let mut body = Limited::new(body, ARCHIVE_LIMIT);
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = match timeout(PIECE_TIME, body.frame()).await {
+            Ok(Some(frame)) => frame.map_err(|error| error.to_string()),
+            Ok(None) => return Ok(()),
+            Err(_) => Err(format!("nothing came for {} s", PIECE_TIME.as_secs())),
+        };
         let chunk = match frame {
             Ok(frame) => match frame.into_data() {
                 Ok(chunk) => Ok(chunk),
                 Err(_) => continue,
             },
-            Err(error) => Err(io::Error::other(error.to_string())),
+            Err(error) => Err(io::Error::other(error)),
         };
         let is_end = chunk.is_err();
         // The reader stopped: its own error tells why.
@@ -227,10 +233,15 @@ async fn feed(
             return Ok(());
         }
     }
-    Ok(())
 }
 
-struct Chunks {
+/// Both ends of a body on its way to whoever reads it off the threads that serve.
+pub(super) fn chunks() -> (mpsc::Sender<io::Result<bytes::Bytes>>, Chunks) {
+    let (sender, received) = mpsc::channel(16);
+    (sender, Chunks { received, rest: bytes::Bytes::new() })
+}
+
+pub(super) struct Chunks {
     received: mpsc::Receiver<io::Result<bytes::Bytes>>,
     rest: bytes::Bytes,
 }

@@ -27,7 +27,7 @@ use crate::{
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(400);
 /// Bytes put into one piece of the answer.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 32 * 1024;
 
 #[derive(Clone, Debug)]
 struct Options {

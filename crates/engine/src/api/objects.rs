@@ -68,7 +68,18 @@ impl Api {
         let created = self.control.write(move |state| match kind {
             "config" | "secret" => create_data(state, kind, body),
             "network" => create_network(state, body),
-            _ => Ok(create_volume(state, &body)),
+            _ if !body.is_object() => {
+                Err(ApiError::bad_parameter("invalid volume: it is no JSON object"))
+            }
+            _ => match body.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty()) {
+                Some(name) if !mount::is_volume_name(name) => {
+                    Err(ApiError::bad_parameter(format!(
+                        "{name:?} includes invalid characters for a local volume name, only \
+                     \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
+                    )))
+                }
+                _ => Ok(create_volume(state, &body)),
+            },
         });
         Ok(with_status(StatusCode::CREATED, &created.await?))
     }
@@ -194,7 +205,8 @@ pub(super) fn create_volume(state: &mut State, spec: &Value) -> Value {
     }
     let object = json!({
         "Name": name, "Driver": "local", "Scope": "local", "Mountpoint": "",
-        "Labels": spec.get("Labels").cloned().unwrap_or(json!({})), "Options": null,
+        "Labels": spec.get("Labels").cloned().unwrap_or(json!({})),
+        "Options": spec.get("DriverOpts").cloned().unwrap_or(Value::Null),
         "CreatedAt": stamp::text(state.now()),
     });
     state.put_object("volume", &name, object.clone());

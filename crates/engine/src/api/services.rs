@@ -124,6 +124,9 @@ impl Api {
 
 /// `has_check`: its image brings a health check.
 fn create(state: &mut State, raw: Value, has_check: bool) -> Result<ServiceId, ApiError> {
+    if !raw.is_object() {
+        return Err(ApiError::bad_parameter("invalid service spec: it is no JSON object"));
+    }
     let mut raw = raw;
     if raw.get("Name").and_then(Value::as_str).unwrap_or("").is_empty() {
         raw["Name"] = json!(format!("service-{}", &random_id()[..8]));

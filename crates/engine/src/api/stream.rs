@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::{Body, BoxError};
 
-/// Pieces that may wait for the reader.
-const QUEUE: usize = 8;
+/// Pieces that may wait for the reader: with hundreds of slow ones this is most of what they cost.
+const QUEUE: usize = 2;
 
 /// A sender of pieces and the answer that brings them. It ends when the sender is dropped.
 pub(super) fn open(content_type: &'static str) -> (mpsc::Sender<Bytes>, Response<Body>) {

@@ -39,8 +39,16 @@ pub(super) fn spec(spec: &orchestrator::ServiceSpec) -> Value {
     let mut raw: Value = serde_json::from_str(&spec.raw).unwrap_or(Value::Null);
     match spec.mode {
         Mode::Replicated { replicas } => {
-            raw["Mode"] = json!({ "Replicated": { "Replicas": replicas } });
+            // What else is there stays: it is sent back with the next update.
+            for path in [vec!["Mode"], vec!["Mode", "Replicated"]] {
+                let place = path.iter().fold(&mut raw, |value, key| &mut value[*key]);
+                if !place.is_object() {
+                    *place = json!({});
+                }
+            }
+            raw["Mode"]["Replicated"]["Replicas"] = json!(replicas);
         }
+        Mode::Global if raw["Mode"]["Global"].is_object() => {}
         Mode::Global => raw["Mode"] = json!({ "Global": {} }),
     }
     raw

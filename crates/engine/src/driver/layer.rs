@@ -1,10 +1,16 @@
 //! The files a task sees, by the path that it has for them: its own layer, its working folder, and
 //! the image below. What is written goes to the first two; the image is shared by all its tasks.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
 use super::mount::{self, Mounted};
-use crate::image;
+use crate::{
+    copy::{Entry, Folder, Place},
+    image,
+};
 
 /// Where the files of one task are.
 #[derive(Clone, Debug)]
@@ -45,18 +51,45 @@ impl Layer {
         own().or_else(work).or_else(image)
     }
 
-    /// Where a path is written: its folder is one of the task's own.
-    pub(crate) fn target(&self, path: &Path) -> Option<PathBuf> {
+    /// The file or folder that a path means, opened in a way that cannot be led elsewhere: links
+    /// of the task count only where they stay in what is the task's own.
+    pub(crate) fn entry(&self, path: &str) -> Option<Entry> {
+        let real = fs::canonicalize(self.find(path)?).ok()?;
+        let mounts = self.mounts.iter().map(|mount| mount.source.as_path());
+        let own = [self.own.as_path(), self.work.as_path(), self.root.as_path()];
+        mounts.chain(own).find_map(|base| {
+            let base = fs::canonicalize(base).ok()?;
+            let rest = real.strip_prefix(&base).ok()?;
+            match base.is_dir() {
+                true => Folder::open(&base).ok()?.exactly(rest).ok(),
+                // A single file that is mounted.
+                false => {
+                    Folder::open(base.parent()?).ok()?.exactly(base.file_name()?.as_ref()).ok()
+                }
+            }
+        })
+    }
+
+    /// Where a path is written: one of the task's own folders, never the image's.
+    pub(crate) fn target(&self, path: &Path) -> Option<Place> {
         let path = plain(path);
-        let name = path.file_name()?;
+        path.file_name()?;
         if let Some((source, rest)) = mount::split(&self.mounts, &path) {
-            return Some(image::path::resolve(source, rest.parent()?)?.join(name));
+            rest.file_name()?;
+            return Some(Place { base: source.to_owned(), path: rest.to_owned() });
         }
-        match path.parent() {
-            Some(parent) if parent == self.working => Some(self.work.join(name)),
-            Some(parent) => Some(image::path::resolve(&self.own, parent)?.join(name)),
-            None => None,
-        }
+        let rest = path.strip_prefix(&self.working).ok();
+        // What the image has in the working folder is there as links, which lead out.
+        let is_work = |rest: &&Path| match rest.components().next() {
+            Some(first) if rest.components().count() > 1 => {
+                fs::symlink_metadata(self.work.join(first)).is_ok_and(|known| known.is_dir())
+            }
+            first => first.is_some(),
+        };
+        Some(match rest.filter(is_work) {
+            Some(rest) => Place { base: self.work.clone(), path: rest.to_owned() },
+            None => Place { base: self.own.clone(), path: path.strip_prefix("/").ok()?.to_owned() },
+        })
     }
 }
 
@@ -75,8 +108,6 @@ fn plain(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -99,9 +130,50 @@ mod tests {
         assert_eq!(read("/app/c").as_deref(), Some("work"));
         assert_eq!(read("/../outside"), None);
         assert_eq!(read("/up/../../outside"), None);
-        assert_eq!(layer.target(Path::new("/app/new")), Some(task.join("work/new")));
-        assert_eq!(layer.target(Path::new("/etc/new")), Some(task.join("files/etc/new")));
-        assert_eq!(layer.target(Path::new("/up/x")), Some(task.join("files/x")));
+        let place =
+            |base: &str, path: &str| Some(Place { base: task.join(base), path: path.into() });
+        assert_eq!(layer.target(Path::new("/app/new")), place("work", "new"));
+        assert_eq!(layer.target(Path::new("/etc/new")), place("files", "etc/new"));
+        assert_eq!(layer.target(Path::new("/up/../x")), place("files", "x"));
         assert_eq!(layer.target(Path::new("/")), None);
+    }
+    #[test]
+    fn links_count_only_where_they_stay_in_what_the_task_has() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (task, root) = (folder.path().join("task"), folder.path().join("root"));
+        for path in ["task/files", "task/work", "root/app/sub", "volume", "outside"] {
+            fs::create_dir_all(folder.path().join(path)).expect("made");
+        }
+        for path in ["root/app/a", "root/app/sub/b", "volume/v", "outside/secret"] {
+            fs::write(folder.path().join(path), path).expect("written");
+        }
+        symlink(root.join("app/a"), task.join("work/a")).expect("linked");
+        symlink(root.join("app/sub"), task.join("work/sub")).expect("linked");
+        symlink(folder.path().join("outside"), task.join("work/out")).expect("linked");
+        symlink("../../outside/secret", task.join("work/secret")).expect("linked");
+        symlink(folder.path().join("outside/secret"), folder.path().join("volume/secret"))
+            .expect("linked");
+        let mounts = vec![Mounted { target: "/data".into(), source: folder.path().join("volume") }];
+        let layer = Layer::new(&task, &root, "/app", mounts);
+        for there in ["/app", "/app/a", "/app/sub/b", "/data", "/data/v", "/app/../data/v"] {
+            assert!(layer.entry(there).is_some(), "{there}");
+        }
+        for elsewhere in ["/app/out", "/app/out/secret", "/app/secret", "/data/secret", "/nothing"]
+        {
+            assert!(layer.entry(elsewhere).is_none(), "{elsewhere}");
+        }
+        let place = |base: PathBuf, path: &str| Some(Place { base, path: path.into() });
+        // What the image has is not written to, whatever the working folder's links say.
+        assert_eq!(
+            layer.target(Path::new("/app/sub/new")),
+            place(task.join("files"), "app/sub/new")
+        );
+        fs::create_dir(task.join("work/own")).expect("made");
+        assert_eq!(layer.target(Path::new("/app/own/new")), place(task.join("work"), "own/new"));
+        assert_eq!(
+            layer.target(Path::new("/data/d/new")),
+            place(folder.path().join("volume"), "d/new")
+        );
     }
 }

@@ -21,10 +21,14 @@ pub(crate) struct Mounted {
 
 /// The folder of a named volume; none when it is no name for one.
 pub(crate) fn volume(tasks: &Path, name: &str) -> Option<PathBuf> {
-    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let state = tasks.parent()?;
-    (starts_well && name.chars().all(is_fine)).then(|| state.join("volumes").join(name))
+    is_volume_name(name).then(|| state.join("volumes").join(name))
+}
+
+/// Docker's rule for them.
+pub(crate) fn is_volume_name(name: &str) -> bool {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_fine)
 }
 
 /// The mounts of a task whose folder lies in `tasks`. The error is for people.

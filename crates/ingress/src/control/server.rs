@@ -38,9 +38,16 @@ pub(crate) struct Server {
 /// Takes one connection after the other; each may say everything.
 pub(crate) async fn listen(server: Arc<Server>, listener: UnixListener) {
     loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            let server = Arc::clone(&server);
-            tokio::spawn(async move { server.talk(stream).await });
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move { server.talk(stream).await });
+            }
+            Err(error) => {
+                // Mostly out of descriptors: let some connections end first.
+                tracing::warn!(%error, "accept");
+                sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }

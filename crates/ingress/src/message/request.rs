@@ -106,6 +106,10 @@ pub fn read(
         out.extend_from_slice(part.as_bytes());
     }
     pass_on(head.headers, &seen, out);
+    if seen.host.is_none() {
+        // HTTP/1.0 may leave it out, what goes on is HTTP/1.1 (RFC 9112, section 3.2).
+        put(out, "host", b"");
+    }
     let id = tell_on(&seen, caller, next_id, out);
     if seen.upgrades() {
         put(out, "connection", b"upgrade");

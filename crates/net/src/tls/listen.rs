@@ -7,7 +7,16 @@
 //! The files are looked at before each handshake: new ones are taken as they appear, connections
 //! made with the old ones go on.
 
-use std::{io, net::SocketAddr, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::{
@@ -69,6 +78,10 @@ impl Accept for TlsListener {
     fn peer(stream: &Self::Stream) -> Option<Peer> {
         let certificates = stream.get_ref().1.peer_certificates()?;
         Some(Peer(certificates.first()?.clone().into_owned()))
+    }
+
+    fn descriptor(stream: &Self::Stream) -> BorrowedFd<'_> {
+        stream.get_ref().0.as_fd()
     }
 }
 
