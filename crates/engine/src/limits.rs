@@ -87,9 +87,9 @@ impl Limits {
         Ok(())
     }
 
-    /// Without what only root may ask for; its owner was warned.
-    pub(crate) fn of_user(mut self, is_root: bool) -> Self {
-        self.oom_score_adj = self.oom_score_adj.filter(|score| is_root || *score >= 0);
+    /// Without what only some may ask for; its owner was warned.
+    pub(crate) fn allowed(mut self, may_raise: bool) -> Self {
+        self.oom_score_adj = self.oom_score_adj.filter(|score| may_raise || *score >= 0);
         self
     }
 
@@ -141,8 +141,15 @@ fn capabilities(list: &Value) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// This process may give its children more than it has itself, and take back what it gave up. Root
+/// of a container often may not.
+pub(crate) fn may_raise() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
+}
+
 /// What a template asks for and does not get, as Docker's clients show it.
-pub(crate) fn warnings(template: &Value, is_root: bool) -> Vec<String> {
+pub(crate) fn warnings(template: &Value, may_raise: bool) -> Vec<String> {
     let container = &template["ContainerSpec"];
     let mut said = Vec::new();
     let mut say = |text: &str| said.push(text.to_owned());
@@ -152,8 +159,8 @@ pub(crate) fn warnings(template: &Value, is_root: bool) -> Vec<String> {
     if container["Sysctls"].as_object().is_some_and(|map| !map.is_empty()) {
         say("Sysctls are not set: they would be the whole machine's");
     }
-    if container["OomScoreAdj"].as_i64().is_some_and(|score| score < 0) && !is_root {
-        say("OomScoreAdj below zero has no effect: the engine is not root");
+    if container["OomScoreAdj"].as_i64().is_some_and(|score| score < 0) && !may_raise {
+        say("OomScoreAdj below zero has no effect: the engine lacks CAP_SYS_RESOURCE");
     }
     said
 }
@@ -213,7 +220,7 @@ mod tests {
         assert_eq!(warnings(&template, true).len(), 2);
         assert!(warnings(&json!({ "ContainerSpec": { "Init": true } }), false).is_empty());
         let limits = Limits { oom_score_adj: Some(-5), ..Limits::default() };
-        assert_eq!(limits.clone().of_user(false).oom_score_adj, None);
-        assert_eq!(limits.of_user(true).oom_score_adj, Some(-5));
+        assert_eq!(limits.clone().allowed(false).oom_score_adj, None);
+        assert_eq!(limits.allowed(true).oom_score_adj, Some(-5));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Api;
 use crate::{
     cgroup::{Cgroups, Throttling},
-    limits::{Limits, warnings},
+    limits::{Limits, may_raise, warnings},
     supervisor::{Ended, Job, read_json},
 };
 
@@ -19,7 +19,7 @@ impl Api {
         if let Some(refusal) = self.cgroups.refusal(&limits) {
             return Err(ApiError::invalid(refusal));
         }
-        let mut said = warnings(template, rustix::process::geteuid().is_root());
+        let mut said = warnings(template, may_raise());
         said.extend(self.cgroups.lacking(&limits));
         Ok(said)
     }

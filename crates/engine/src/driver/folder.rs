@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     disk, image,
-    limits::Limits,
+    limits::{Limits, may_raise},
     supervisor::{Job, read_json},
     template::{self, Payload},
 };
@@ -123,7 +123,7 @@ fn limits(shared: &Shared, launch: &Launch) -> Result<Limits, String> {
     let limits = Limits::of(&definition["TaskTemplate"])?;
     match shared.config.cgroups.refusal(&limits) {
         Some(refusal) => Err(refusal),
-        None => Ok(shared.config.cgroups.keepable(limits.of_user(user::is_root()))),
+        None => Ok(shared.config.cgroups.keepable(limits.allowed(may_raise()))),
     }
 }
 

@@ -18,11 +18,6 @@ pub(super) struct User {
     pub(super) gid: u32,
 }
 
-/// The engine is root's.
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// The user that a task runs as, where that is another one than the engine's.
 pub(super) fn of(
     image: &ImageConfig<'_>,

@@ -11,11 +11,11 @@ use rustix::{
 use super::Job;
 use crate::{
     cgroup::{back_to, join, where_am_i},
-    limits::{Limits, Ulimit},
+    limits::{Limits, Ulimit, may_raise},
 };
 
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
-/// The supervisor of an engine of root is spared while there is anything else, as Docker's shims are.
+/// A supervisor is spared while there is anything else, as Docker's shims are, where that may be.
 const SPARED: &str = "-999";
 
 /// Calls `start` inside the task's limits.
@@ -34,8 +34,7 @@ pub(super) fn within<T>(job: &Job, start: impl FnOnce() -> io::Result<T>) -> io:
             let _ = group.make(&job.limits);
         }
     }
-    let is_root = rustix::process::geteuid().is_root();
-    let _ = fs::write(OOM_SCORE, if is_root { SPARED } else { old.trim() });
+    let _ = fs::write(OOM_SCORE, if may_raise() { SPARED } else { old.trim() });
     started
 }
 
@@ -112,9 +111,8 @@ fn resource(name: &str) -> Option<Resource> {
 fn take_on(resource: Resource, ulimit: &Ulimit) -> io::Result<()> {
     let number = |limit: i64| u64::try_from(limit).ok();
     let (current, mut maximum) = (number(ulimit.soft), number(ulimit.hard));
-    if !rustix::process::geteuid().is_root() && matches!(resource, Resource::Fsize | Resource::Cpu)
-    {
-        // Who is not root could not take it back, and the log would end with it.
+    if !may_raise() && matches!(resource, Resource::Fsize | Resource::Cpu) {
+        // It could not be taken back, and the log would end with it.
         maximum = getrlimit(resource).maximum;
     }
     setrlimit(resource, Rlimit { current, maximum }).map_err(|error| {
@@ -123,7 +121,7 @@ fn take_on(resource: Resource, ulimit: &Ulimit) -> io::Result<()> {
     })
 }
 
-/// As it was; who is not root gets no more than is left.
+/// As it was, or what is left of it.
 fn restore(resource: Resource, old: Rlimit) {
     if setrlimit(resource, old).is_err() {
         let maximum = getrlimit(resource).maximum;

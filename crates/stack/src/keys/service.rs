@@ -152,7 +152,7 @@ pub const KEYS: &[Key] = &[
     ok("services.*.ulimits.*", "a number, or a map"),
     ok("services.*.ulimits.*.soft", ""),
     ok("services.*.ulimits.*.hard", ""),
-    ok("services.*.oom_score_adj", "below zero needs an embedded engine of root"),
+    ok("services.*.oom_score_adj", "below zero needs an embedded engine of root, else it warns"),
     ok("services.*.isolation", "Windows only"),
     ok("services.*.logging", ""),
     ok("services.*.logging.driver", ""),
