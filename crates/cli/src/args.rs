@@ -152,6 +152,10 @@ pub struct Daemon {
     pub ignore_limits: bool,
     #[command(flatten)]
     pub tls: Tls,
+    /// Do not look for images at Docker Hub: names without a registry are of this engine only
+    #[arg(long, env = "KEEL_NO_HUB", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_hub: bool,
     /// Started by `--background`
     #[arg(long, hide = true)]
     pub detached: bool,

@@ -30,7 +30,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use self::exec::Execs;
-use crate::{cgroup::Cgroups, control::Control, engine::StatsSource, image};
+use crate::{cgroup::Cgroups, control::Control, engine::StatsSource, image, registry::Registry};
 
 /// Specs, configs and secrets are small; an image's archive has its own limit.
 const BODY_LIMIT: usize = 8 << 20;
@@ -46,6 +46,7 @@ pub(crate) type Answer = Result<Response<Body>, ApiError>;
 pub(crate) struct Api {
     pub(crate) control: Control,
     pub(crate) images: Arc<image::Store>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: PathBuf,
     pub(crate) stats: StatsSource,
     /// True when the engine is to end: streams end with it.
@@ -57,6 +58,7 @@ pub(crate) struct Api {
 /// The request as the endpoints see it.
 pub(crate) struct Call {
     pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) body: Incoming,
     /// The connection, for whoever takes it over.
     pub(crate) upgrade: Option<OnUpgrade>,

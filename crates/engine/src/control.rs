@@ -2,13 +2,14 @@
 //! is applied to the state, saved in one transaction, and only then acted upon.
 
 mod act;
+pub mod auth;
 mod events;
 mod happened;
 mod load;
 mod state;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -144,6 +145,7 @@ pub fn start(
         events,
         saves,
         drains: BTreeMap::new(),
+        preparing: BTreeSet::new(),
         is_connected: false,
     };
     Ok((control, running.run(queue, inputs)))
@@ -158,6 +160,8 @@ struct Loop {
     saves: watch::Sender<()>,
     /// When to stop waiting for the ingress to say that a task is drained.
     drains: BTreeMap<TaskId, Instant>,
+    /// Tasks whose image may still be on its way.
+    preparing: BTreeSet<TaskId>,
     is_connected: bool,
 }
 
@@ -278,6 +282,7 @@ impl Loop {
         }
         let actions = std::mem::take(&mut self.state.actions);
         self.perform(actions);
+        self.stop_unwanted();
         if std::mem::take(&mut self.state.are_routes_changed) {
             self.routes();
         }

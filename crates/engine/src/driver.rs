@@ -11,6 +11,7 @@ pub mod plan;
 mod ports;
 mod probe;
 pub mod process;
+mod pull;
 mod task;
 mod usage;
 mod user;
@@ -26,7 +27,7 @@ use std::{
 use orchestrator::{Observation, TaskId, Time};
 pub use probe::Probed;
 
-use crate::cgroup::Throttling;
+use crate::{cgroup::Throttling, registry::Credential};
 
 /// Everything the driver needs to run one task.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Launch {
     pub definition: Arc<str>,
     /// Service labels (`evenkeel.health.http` and others live here).
     pub service_labels: BTreeMap<String, String>,
+    /// For the registry that the image is pulled from.
+    pub registry_auth: Credential,
     /// Bytes of the secrets and configs the definition refers to, by id.
     pub files: BTreeMap<String, Vec<u8>>,
     /// Which of them are templates.
@@ -51,7 +54,7 @@ pub struct Launch {
 
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Unpack the image (once per digest), make the folder. → `Preparing`, `Ready` | `Rejected`
+    /// Pull the image when it is not here, unpack it (once per digest), make the folder. → `Preparing`, `Ready` | `Rejected`
     Prepare(Launch),
     /// Start the supervisor and its process. → `Starting`, `Running`, later `Unhealthy`, `Exited`
     Start(Launch),

@@ -7,6 +7,7 @@
 //! STATE/images        the image store
 //! STATE/tasks/ID      one folder per task
 //! STATE/volumes/NAME  named volumes
+//! STATE/certs.d/HOST/ca.crt, STATE/registries.json   what the operator says about registries
 //! STATE/run           sockets
 //! ```
 
@@ -34,7 +35,9 @@ use crate::{
         process::{DriverConfig, ProcessDriver},
         vault::{self, Vault},
     },
-    image, socket,
+    image,
+    registry::{self, Registry},
+    socket,
     store::{Store, StoreError},
     traffic,
 };
@@ -51,6 +54,7 @@ pub struct Config {
     pub keel: PathBuf,
     /// Resource limits that this machine cannot keep are accepted and not kept.
     pub ignores_limits: bool,
+    pub registries: registry::Options,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +139,8 @@ impl Engine {
         let mut store = Store::open(&state.join("state.db"))?;
         control::found(&mut store)?;
         let images = Arc::new(image::Store::open(&state.join("images"))?);
+        let registry = Registry::new(state.clone(), Arc::clone(&images), config.registries);
+        let registry = Arc::new(registry);
         let listener = socket::listen(&state.join("run/engine.sock"))?;
         let (reports, reported) = mpsc::channel(1024);
         let cgroups = Cgroups::open(&vault::key(state)).ignoring(config.ignores_limits);
@@ -148,14 +154,16 @@ impl Engine {
             log_max_bytes: 10 << 20,
             log_max_files: 3,
         };
-        let driver = ProcessDriver::new(driver_config, Arc::clone(&images), reports);
+        let driver =
+            ProcessDriver::new(driver_config, Arc::clone(&images), Arc::clone(&registry), reports);
         let (shutdown, ends) = watch::channel(false);
         let inputs = Inputs { reports: reported, traffic, shutdown: ends.clone() };
         let (control, running) = control::start(store, driver, commands, inputs)?;
         let tasks = state.join("tasks");
         let execs = Execs::new(config.keel.clone());
         let groups = cgroups.clone();
-        let api = Api { control, images, tasks, stats, ends: ends.clone(), execs, cgroups };
+        let api =
+            Api { control, images, registry, tasks, stats, ends: ends.clone(), execs, cgroups };
         let serving =
             net::serve(listener, limits(), ends, move |request| api.clone().respond(request));
         let running = vec![tokio::spawn(running), tokio::spawn(serving)];

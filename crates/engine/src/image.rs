@@ -1,13 +1,21 @@
 //! The image store: content-addressed blobs, names that point at images, files unpacked once.
 //!
 //! ```text
-//! images/blobs/sha256/HEX   configs and layers, each checked against its digest
+//! images/blobs/sha256/HEX   configs, layers and manifests, each checked against its digest
 //! images/roots/HEX/         the files of the image whose config has that digest
 //! images/index.json         image id → layers, name → image id; replaced whole
 //! ```
 
 mod archive;
+mod export;
+mod import;
+pub(crate) mod intake;
+pub mod layer;
+pub mod manifest;
+pub mod name;
 pub(crate) mod path;
+pub mod pattern;
+mod removal;
 mod unpack;
 
 use std::{
@@ -20,6 +28,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::{
+    export::Export,
+    removal::{Gone, Prune},
+};
 use crate::disk;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +40,16 @@ pub enum Error {
     NotFound(String),
     #[error("image `{name}` is used by {by}; remove the service or release first")]
     InUse { name: String, by: String },
-    #[error("the image archive is not readable: {0}")]
+    #[error(
+        "conflict: unable to delete {id} (must be forced) - image is referenced in multiple \
+         repositories: {names}"
+    )]
+    ManyNames { id: String, names: String },
+    #[error("{0}")]
+    Name(String),
+    #[error("the image cannot be taken: {0}")]
     Archive(String),
-    #[error("a blob of the image archive does not match its digest: {0}")]
+    #[error("a part of the image does not match its digest: {0}")]
     Digest(String),
     #[error("image file `{path}` would be written outside the image; refused")]
     Escape { path: String },
@@ -44,18 +63,28 @@ pub struct Image {
     /// `sha256:…` of the config.
     pub id: String,
     pub layers: Vec<String>,
+    /// Bytes in its files.
     pub size: u64,
+    /// The same of each layer; none known of images from before they were looked at.
+    #[serde(default)]
+    pub sizes: Vec<u64>,
     /// The OCI image config.
     pub config: Value,
     /// Digest of the manifest (or index) it came with, by which a pinned reference names it.
     #[serde(default)]
     pub manifest: Option<String>,
+    /// Digest of its own manifest, when that is a blob here.
+    #[serde(default)]
+    pub document: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Index {
     images: BTreeMap<String, Image>,
     names: BTreeMap<String, String>,
+    /// `repository@sha256:…`, as registries know it → image id.
+    #[serde(default)]
+    digests: BTreeMap<String, String>,
 }
 
 /// The store. All methods block; call them off the async threads.
@@ -97,31 +126,25 @@ impl Store {
     /// Loads an OCI layout or a `docker save` archive; returns the names it brought, or the id of
     /// an image without a name.
     pub fn load(&self, archive: impl io::Read) -> Result<Vec<String>, Error> {
-        let incoming = tempfile_in(&self.folder.join("incoming")).map_err(|e| self.io(e))?;
+        let incoming = self.fresh_folder()?;
         let loaded = archive::receive(archive, &incoming).and_then(|files| {
-            let _one_at_a_time = lock(&self.blobs);
-            let images = files.import(self)?;
-            let mut names = Vec::new();
-            self.change(|index| {
-                for (image, tags) in images {
-                    if tags.is_empty() {
-                        names.push(image.id.clone());
-                    }
-                    for tag in tags {
-                        index.names.insert(normalised(&tag), image.id.clone());
-                        names.push(normalised(&tag));
-                    }
-                    index.images.insert(image.id.clone(), image);
-                }
-            })?;
+            let images = files.images()?.into_iter().map(|image| self.check(image));
+            let images = images.collect::<Result<Vec<_>, _>>()?;
+            let names = images.iter().flat_map(|image| match image.names() {
+                [] => vec![image.image().id.clone()],
+                names => names.to_vec(),
+            });
+            let names = names.collect();
+            self.admit(images)?;
             Ok(names)
         });
         let _ = fs::remove_dir_all(&incoming);
-        if loaded.is_err() {
-            let _one_at_a_time = lock(&self.blobs);
-            self.collect_garbage();
-        }
         loaded
+    }
+
+    /// An empty folder for what comes in; whoever asks removes it.
+    pub(crate) fn fresh_folder(&self) -> Result<PathBuf, Error> {
+        tempfile_in(&self.folder.join("incoming")).map_err(|error| self.io(error))
     }
 
     /// The image of a name, a digest (`name@sha256:…`), an id or the beginning of an id.
@@ -147,46 +170,68 @@ impl Store {
         index.images.values().map(|image| (image.clone(), names_of(&index, &image.id))).collect()
     }
 
+    /// The names of an image.
+    pub fn names(&self, id: &str) -> Vec<String> {
+        names_of(&self.index(), id)
+    }
+
+    /// `repository@sha256:…` of an image, as registries know it.
+    pub fn digests(&self, id: &str) -> Vec<String> {
+        let index = self.index();
+        let known = index.digests.iter().filter(|(_, known)| *known == id);
+        known.map(|(digest, _)| digest.clone()).collect()
+    }
+
     pub fn tag(&self, name: &str, new: &str) -> Result<(), Error> {
-        let id = self.get(name)?.id;
-        self.change(|index| {
-            index.names.insert(normalised(new), id);
+        let new = name::Name::parse(new).map_err(|error| Error::Name(error.to_string()))?;
+        let Some(new) = new.tagged().filter(|_| new.digest.is_none()) else {
+            return Err(Error::Name("a tag cannot name a digest".to_owned()));
+        };
+        self.change_if(|index| {
+            let id = find(index, name).ok_or_else(|| not_found(name))?.id.clone();
+            index.names.insert(new, id);
+            Ok(())
         })
     }
 
-    /// Takes a name away; the last one takes the image with it. `used` are images that tasks run.
-    pub fn remove(&self, name: &str, used: &BTreeSet<String>) -> Result<(), Error> {
-        let in_use = |by: String| Error::InUse { name: name.to_owned(), by };
-        let _one_at_a_time = lock(&self.blobs);
-        let mut changed = self.index();
-        let image = find(&changed, name).cloned().ok_or_else(|| not_found(name))?;
-        let names: Vec<String> = names_of(&changed, &image.id);
-        let gone = match names.as_slice() {
-            _ if names.contains(&normalised(name)) => Some(normalised(name)),
-            [] => None,
-            [only] => Some(only.clone()),
-            many => return Err(in_use(format!("the names {}", many.join(", ")))),
-        };
-        if gone.as_ref().is_some_and(|gone| used.contains(gone)) {
-            return Err(in_use("a service".to_owned()));
-        }
-        let is_last = names.len() <= 1;
-        if let Some((task, _)) =
-            lock(&self.holds).iter().find(|(_, id)| is_last && **id == image.id)
-        {
-            return Err(in_use(format!("task {task}")));
-        }
-        self.change_held(&mut changed, |index| {
-            if let Some(gone) = gone {
-                index.names.remove(&gone);
+    /// Remembers by which digest a registry knows an image.
+    pub(crate) fn record_digest(&self, id: &str, digest: &str) -> Result<(), Error> {
+        self.change_if(|index| {
+            if index.images.contains_key(id) {
+                index.digests.insert(digest.to_owned(), id.to_owned());
             }
-            if is_last {
-                index.images.remove(&image.id);
+            Ok(())
+        })
+    }
+
+    /// The names of an image that is here already, given again.
+    pub(crate) fn name_known(
+        &self,
+        id: &str,
+        name: Option<&str>,
+        digest: &str,
+    ) -> Result<bool, Error> {
+        let mut is_new = false;
+        self.change_if(|index| {
+            if !index.images.contains_key(id) {
+                return Err(not_found(id));
             }
+            let mut give = |map: &mut BTreeMap<String, String>, key: &str| {
+                is_new |= map.insert(key.to_owned(), id.to_owned()).as_deref() != Some(id);
+            };
+            give(&mut index.digests, digest);
+            if let Some(name) = name {
+                give(&mut index.names, name);
+            }
+            Ok(())
         })?;
-        drop(changed);
-        self.collect_garbage();
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// A blob as a second file at `path`: it stays there whatever happens to the first.
+    pub(crate) fn keep_blob(&self, digest: &str, path: &Path) -> bool {
+        let _one_at_a_time = lock(&self.blobs);
+        fs::hard_link(self.blob(digest), path).is_ok()
     }
 
     /// Deletes blobs and files that no image has any more.
@@ -195,7 +240,8 @@ impl Store {
         let mut kept: BTreeSet<String> = BTreeSet::new();
         for image in index.images.values() {
             kept.insert(hex(&image.id).to_owned());
-            kept.extend(image.layers.iter().map(|layer| hex(layer).to_owned()));
+            let parts = image.layers.iter().chain(&image.document);
+            kept.extend(parts.map(|part| hex(part).to_owned()));
         }
         for part in ["blobs/sha256", "roots"] {
             for entry in fs::read_dir(self.folder.join(part)).into_iter().flatten().flatten() {
@@ -214,7 +260,7 @@ impl Store {
         if root.is_dir() {
             return Ok(root);
         }
-        let fresh = tempfile_in(&self.folder.join("incoming")).map_err(|e| self.io(e))?;
+        let fresh = self.fresh_folder()?;
         let digests = diff_ids(&image.config);
         let unpacked = image
             .layers
@@ -247,18 +293,26 @@ impl Store {
     }
 
     fn change(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
-        self.change_held(&mut self.index(), change)
+        self.change_if(|index| {
+            change(index);
+            Ok(())
+        })
     }
 
-    fn change_held(&self, index: &mut Index, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
+    /// On disk when it returns; nothing is changed when `change` refuses.
+    fn change_if<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut index = self.index();
         let mut changed = index.clone();
-        change(&mut changed);
+        let outcome = change(&mut changed)?;
         let path = self.folder.join("index.json");
         let failed = |source| Error::Io { path: path.clone(), source };
         let text = serde_json::to_vec(&changed).map_err(|e| failed(e.into()))?;
         disk::replace(&path, &text).map_err(failed)?;
         *index = changed;
-        Ok(())
+        Ok(outcome)
     }
 
     fn io(&self, source: io::Error) -> Error {
@@ -272,8 +326,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn find<'a>(index: &'a Index, name: &str) -> Option<&'a Image> {
     if let Some((_, digest)) = name.split_once('@') {
-        let is = |image: &&Image| image.id == digest || image.manifest.as_deref() == Some(digest);
-        return index.images.values().find(is);
+        let is = |image: &&Image| {
+            let own = [Some(&image.id), image.manifest.as_ref(), image.document.as_ref()];
+            own.into_iter().flatten().any(|own| own == digest)
+        };
+        let known = index.digests.iter().find(|(known, _)| known.ends_with(digest));
+        let known = known.filter(|_| name::is_digest(digest));
+        let known = known.and_then(|(_, id)| index.images.get(id));
+        return known.or_else(|| index.images.values().find(is));
     }
     if let Some(id) = index.names.get(&normalised(name)) {
         return index.images.get(id);
@@ -304,11 +364,15 @@ fn diff_ids(config: &Value) -> Vec<&str> {
 
 /// `name:latest` for `name`, as Docker shows it: without its own registry and without a digest.
 pub fn normalised(name: &str) -> String {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    let name = name.strip_prefix("library/").unwrap_or(name);
-    let last = name.rsplit('/').next().unwrap_or(name);
-    if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+    match name::Name::parse(name) {
+        Ok(read) => read.tagged().unwrap_or_else(|| format!("{}:latest", read.repository())),
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// A hash in hexadecimal.
+pub(crate) fn hex_of(hash: sha2::Sha256) -> String {
+    archive::text_of(hash)
 }
 
 fn hex(digest: &str) -> &str {

@@ -1,7 +1,8 @@
 //! The embedded engine: Docker's swarm mode for one machine, with supervised processes as tasks.
 //!
 //! Reading order: [`traffic`] and [`driver`] (the two seams), `control` (the one loop and single
-//! writer), `store` (what survives), `image`, `exec` (commands beside tasks), then `api` (the Docker Engine API on a socket).
+//! writer), `store` (what survives), `image`, `registry` (where images come from), `exec` (commands
+//! beside tasks), then `api` (the Docker Engine API on a socket).
 //!
 //! This crate never parses a stack file and never talks to the ingress itself: whoever composes
 //! the binary connects [`traffic::Command`] and [`traffic::Event`] to one.
@@ -17,6 +18,7 @@ pub mod exec;
 pub mod image;
 pub mod limits;
 pub mod log;
+pub mod registry;
 pub mod socket;
 pub mod store;
 pub mod supervisor;

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use seal::Seal;
 
-/// The kind of object that is sealed.
-const SECRET: &str = "secret";
+/// The kinds of object that are sealed.
+const SEALED: [&str; 2] = ["secret", "registry-auth"];
 /// The schema this binary writes.
 const SCHEMA: i64 = 1;
 
@@ -119,8 +119,11 @@ impl Store {
 
     /// A new key opens nothing that was sealed before.
     fn check_key(&self) -> Result<(), StoreError> {
-        let is_lost =
-            self.seal.is_new && self.raw(SECRET)?.iter().any(|(_, body)| Seal::is_sealed(body));
+        let mut is_lost = false;
+        for kind in SEALED {
+            is_lost |=
+                self.seal.is_new && self.raw(kind)?.iter().any(|(_, body)| Seal::is_sealed(body));
+        }
         if is_lost {
             let _ = std::fs::remove_file(self.seal.path());
             return Err(StoreError::Key {
@@ -135,14 +138,14 @@ impl Store {
     /// All objects of a kind: id and JSON.
     pub fn all(&self, kind: &str) -> Result<Vec<(String, String)>, StoreError> {
         let all = self.raw(kind)?;
-        if kind != SECRET {
+        if !SEALED.contains(&kind) {
             return Ok(all);
         }
         let open = |(id, body): (String, String)| match self.seal.unseal(&id, body) {
             Some(body) => Ok((id, body)),
             None => Err(StoreError::Key {
                 path: self.seal.path().to_owned(),
-                reason: format!("it does not open secret {id}"),
+                reason: format!("it does not open {kind} {id}"),
             }),
         };
         all.into_iter().map(open).collect()
@@ -175,9 +178,10 @@ impl Store {
             reason: error.to_string(),
         };
         let mut sealed = std::collections::BTreeMap::new();
-        for write in writes.iter().filter(|write| write.kind == SECRET) {
+        for write in writes.iter().filter(|write| SEALED.contains(&write.kind)) {
             if let Some(body) = &write.body {
-                sealed.insert(&write.id, self.seal.seal(&write.id, body).map_err(failed)?);
+                let key = (write.kind, &write.id);
+                sealed.insert(key, self.seal.seal(&write.id, body).map_err(failed)?);
             }
         }
         let saved = (|| {
@@ -192,7 +196,7 @@ impl Store {
                         .execute(params![
                             write.kind,
                             write.id,
-                            sealed.get(&write.id).filter(|_| write.kind == SECRET).unwrap_or(body)
+                            sealed.get(&(write.kind, &write.id)).unwrap_or(body)
                         ])?,
                     None => transaction
                         .prepare_cached("DELETE FROM objects WHERE kind = ?1 AND id = ?2")?

@@ -55,7 +55,8 @@ impl Stage {
                     Box::pin(async { Value::Null });
                 nothing
             });
-            let config = Config { state: state.clone(), keel, ignores_limits: true };
+            let registries = engine::registry::Options { uses_hub: false, ..Default::default() };
+            let config = Config { state: state.clone(), keel, ignores_limits: true, registries };
             Engine::start(&config, commands, told, stats).expect("starts")
         });
         let socket = state.join("run/engine.sock");

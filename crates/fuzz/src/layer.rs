@@ -90,6 +90,8 @@ pub fn run(data: &[u8]) {
         size: data.len() as u64,
         config: json!({}),
         manifest: None,
+        document: None,
+        sizes: Vec::new(),
     };
     let rooted = store.root(&image);
     canary.is_as_it_was();

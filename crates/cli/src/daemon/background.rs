@@ -96,6 +96,9 @@ fn start(
                 command.arg(name).arg(std::path::absolute(file)?);
             }
         }
+        if daemon.no_hub {
+            command.env("KEEL_NO_HUB", "1");
+        }
         command
             .arg("--detached")
             .arg("--state-dir")

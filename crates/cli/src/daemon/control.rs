@@ -28,10 +28,15 @@ impl Control {
     ) -> Result<Self, Failure> {
         let stats = stats_source(link);
         let Some(docker) = &daemon.swarm else {
+            let registries = engine::registry::Options {
+                uses_hub: !daemon.no_hub,
+                ..engine::registry::Options::default()
+            };
             let config = engine::Config {
                 state: state.to_owned(),
                 keel: keel.to_owned(),
                 ignores_limits: daemon.ignore_limits,
+                registries,
             };
             let engine =
                 engine::Engine::start(&config, commands, events, stats).map_err(|error| {

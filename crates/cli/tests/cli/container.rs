@@ -100,7 +100,8 @@ fn what_needs_a_container_runtime_is_refused_with_the_way_that_works() {
     for (method, path, way) in [
         ("POST", "/containers/create", "docker service update"),
         ("POST", "/build", "keel build"),
-        ("POST", "/images/create?fromImage=nginx", "docker load"),
+        ("POST", "/commit?container=x", "keel build"),
+        ("POST", "/images/create?fromImage=nginx", "one tag at a time"),
         ("POST", "/swarm/leave", "keel daemon --stop"),
     ] {
         let (status, body) = site.ask(method, path);

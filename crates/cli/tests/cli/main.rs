@@ -10,6 +10,7 @@ mod json;
 mod limits;
 mod logs;
 mod lossless;
+mod registry;
 mod release;
 mod remote;
 mod secret;

@@ -1,39 +1,34 @@
-//! `/images`: load, list, inspect, tag, remove.
+//! `/images`: list, inspect, tag, remove, prune. `transfer` has archives, `registry` the registries.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Read},
-    sync::Arc,
-    time::Duration,
-};
+mod registry;
+mod shape;
+mod transfer;
 
-use dockerapi::{ApiError, filter::Filters, spec};
+use std::{collections::BTreeSet, sync::Arc};
+
+use dockerapi::{ApiError, filter::Filters, spec, stamp};
 use http::StatusCode;
-use http_body_util::{BodyExt, Limited};
-use hyper::{Response, body::Incoming};
+use hyper::Response;
+use orchestrator::Time;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::timeout};
 
+use self::shape::Named;
+pub(super) use self::{
+    registry::credential,
+    transfer::{chunks, feed},
+};
 use super::{Answer, Api, Body, Call, empty, json as respond};
-use crate::image::{self, Error, Image};
-
-/// The largest archive that is taken.
-const ARCHIVE_LIMIT: usize = 16 << 30;
-/// How long a client may take for the next piece of one: what makes it may be slow.
-const PIECE_TIME: Duration = Duration::from_secs(300);
-
-pub(super) fn no_registry(name: &str) -> ApiError {
-    let why = "the embedded engine has no registry; load images with `keel build` or `docker load`";
-    ApiError::not_found(format!("image {name} cannot be looked up in a registry: {why}"))
-}
+use crate::image::{self, Error, Gone, Image, Prune, name::Name, pattern};
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
             Error::NotFound(_) => Self::not_found(text),
-            Error::InUse { .. } => Self { status: StatusCode::CONFLICT, message: text },
-            Error::Archive(_) | Error::Digest(_) | Error::Escape { .. } => {
+            Error::InUse { .. } | Error::ManyNames { .. } => {
+                Self { status: StatusCode::CONFLICT, message: text }
+            }
+            Error::Archive(_) | Error::Digest(_) | Error::Escape { .. } | Error::Name(_) => {
                 Self::bad_parameter(text)
             }
             Error::Io { .. } => Self::internal(text),
@@ -41,53 +36,122 @@ impl From<Error> for ApiError {
     }
 }
 
-fn summary(image: &Image, names: &[String]) -> Value {
-    let created = image.config.get("created").and_then(Value::as_str);
-    let seconds = created.and_then(dockerapi::stamp::parse).map_or(0, |at| at.0 / 1_000_000_000);
-    json!({
-        "Id": image.id, "RepoTags": names, "RepoDigests": [], "ParentId": "",
-        "Created": seconds, "Size": image.size, "SharedSize": -1, "Containers": -1,
-        "Labels": image.config.pointer("/config/Labels").cloned().unwrap_or(json!({})),
-    })
+pub(super) fn summaries(images: &image::Store) -> Vec<Value> {
+    let all = images.list();
+    let named = all.iter().map(|(image, names)| {
+        let digests = images.digests(&image.id);
+        shape::summary(&Named { image, names: names.clone(), digests })
+    });
+    named.collect()
 }
 
-pub(super) fn summaries(images: &image::Store) -> Vec<Value> {
-    images.list().iter().map(|(image, names)| summary(image, names)).collect()
+/// Which images are listed.
+struct Wanted {
+    filters: Filters,
+    before: Option<u64>,
+    since: Option<u64>,
+    until: Option<Time>,
+}
+
+const LIST_KEYS: [&str; 6] = ["dangling", "reference", "before", "since", "label", "until"];
+
+impl Wanted {
+    fn read(images: &image::Store, call: &Call) -> Result<Self, ApiError> {
+        let filters = Filters::parse(call.get("filters"), &LIST_KEYS)?;
+        let made = |key: &str| -> Result<Option<u64>, ApiError> {
+            let name = filters.get(key).and_then(|values| values.first());
+            name.map(|name| Ok(shape::created(&images.get(name)?))).transpose()
+        };
+        let (before, since) = (made("before")?, made("since")?);
+        let until = until(&filters)?;
+        dangling(&filters)?;
+        Ok(Self { filters, before, since, until })
+    }
+
+    /// The image with those of its names that are wanted; none when it is not.
+    fn choose(&self, image: &Image, names: Vec<String>, digests: Vec<String>) -> Option<Value> {
+        let created = shape::created(image);
+        let is_dangling = names.is_empty();
+        let fits = self.before.is_none_or(|before| created < before)
+            && self.since.is_none_or(|since| created > since)
+            && self.until.is_none_or(|until| created < until.0 / 1_000_000_000)
+            && dangling(&self.filters).ok()?.is_none_or(|wanted| wanted == is_dangling)
+            && self.filters.labels(&shape::labels(image));
+        let mut named = Named { image, names, digests };
+        if self.filters.get("reference").is_some() {
+            named.names.retain(|name| self.is_meant(name));
+            named.digests.retain(|digest| self.is_meant(digest));
+        }
+        let is_meant = self.filters.get("reference").is_none()
+            || !(named.names.is_empty() && named.digests.is_empty());
+        (fits && is_meant).then(|| shape::summary(&named))
+    }
+
+    fn is_meant(&self, name: &str) -> bool {
+        let repository = Name::parse(name).map(|name| name.repository()).unwrap_or_default();
+        self.filters.any("reference", |wanted| {
+            pattern::matches(wanted, name) || pattern::matches(wanted, &repository)
+        })
+    }
+}
+
+fn dangling(filters: &Filters) -> Result<Option<bool>, ApiError> {
+    let Some(value) = filters.get("dangling").and_then(|values| values.first()) else {
+        return Ok(None);
+    };
+    match value.as_str() {
+        "1" | "true" | "True" => Ok(Some(true)),
+        "0" | "false" | "False" => Ok(Some(false)),
+        other => Err(ApiError::bad_parameter(format!("invalid filter 'dangling=[{other}]'"))),
+    }
+}
+
+/// A time, or how long ago.
+fn until(filters: &Filters) -> Result<Option<Time>, ApiError> {
+    let Some(text) = filters.get("until").and_then(|values| values.first()) else {
+        return Ok(None);
+    };
+    let ago = |text: &str| {
+        let ago = u64::try_from(stamp::parse_duration(text)?.as_nanos()).ok()?;
+        Some(Time(stamp::now().0.saturating_sub(ago)))
+    };
+    let read = ago(text).or_else(|| stamp::parse_unix(text)).or_else(|| stamp::parse(text));
+    let wrong = || ApiError::bad_parameter(format!("invalid value for until: {text}"));
+    read.ok_or_else(wrong).map(Some)
+}
+
+fn shown(gone: &[Gone]) -> Vec<Value> {
+    let one = |gone: &Gone| match gone {
+        Gone::Untagged(name) => json!({ "Untagged": name }),
+        Gone::Deleted(id) => json!({ "Deleted": id }),
+    };
+    gone.iter().map(one).collect()
 }
 
 impl Api {
-    pub(super) fn images(&self) -> Response<Body> {
-        respond(&json!(summaries(&self.images)))
+    pub(super) fn images(&self, call: &Call) -> Answer {
+        let wanted = Wanted::read(&self.images, call)?;
+        let all = self.images.list().into_iter().filter_map(|(image, names)| {
+            let digests = self.images.digests(&image.id);
+            wanted.choose(&image, names, digests)
+        });
+        let mut all: Vec<Value> = all.collect();
+        all.sort_by_key(|image| std::cmp::Reverse(image["Created"].as_u64()));
+        Ok(respond(&json!(all)))
     }
 
     pub(super) fn image(&self, name: &str) -> Answer {
-        let image = self.images.get(name)?;
-        let names = self.images.list().into_iter().find(|(known, _)| known.id == image.id);
-        let part = |key: &str| image.config.get(key).cloned().unwrap_or(Value::Null);
-        Ok(respond(&json!({
-            "Id": image.id, "RepoTags": names.map(|(_, names)| names).unwrap_or_default(),
-            "RepoDigests": [], "Parent": "", "Comment": "", "Created": part("created"),
-            "Architecture": part("architecture"), "Os": part("os"), "Size": image.size,
-            "Config": part("config"), "RootFS": { "Type": "layers", "Layers": image.layers },
-        })))
+        self.show_image(name, shape::inspect)
     }
 
-    pub(super) async fn load_image(&self, call: Call) -> Answer {
-        let (chunks, received) = chunks();
-        let images = self.images.clone();
-        let loading = tokio::task::spawn_blocking(move || images.load(received));
-        let sent = feed(call.body, chunks).await;
-        let loaded = loading.await.map_err(|error| ApiError::internal(error.to_string()))?;
-        let names = loaded?;
-        sent?;
-        let lines: String = names
-            .iter()
-            .map(|name| format!("{}\n", json!({ "stream": format!("Loaded image: {name}\n") })))
-            .collect();
-        let mut response = Response::new(super::full(lines));
-        let json = http::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-        Ok(response)
+    pub(super) fn image_history(&self, name: &str) -> Answer {
+        self.show_image(name, shape::history)
+    }
+
+    fn show_image(&self, name: &str, shape: impl Fn(&Named<'_>) -> Value) -> Answer {
+        let image = self.images.get(name)?;
+        let (names, digests) = (self.images.names(&image.id), self.images.digests(&image.id));
+        Ok(respond(&shape(&Named { image: &image, names, digests })))
     }
 
     pub(super) async fn tag_image(&self, name: &str, call: &Call) -> Answer {
@@ -97,73 +161,48 @@ impl Api {
             return Err(ApiError::bad_parameter("repo is missing"));
         }
         let (images, name, new) = (self.images.clone(), name.to_owned(), format!("{repo}:{tag}"));
+        let told = new.clone();
         blocking(move || images.tag(&name, &new)).await??;
+        self.tell("tag", &told).await;
         Ok(empty(StatusCode::CREATED))
     }
 
-    pub(super) async fn remove_image(&self, name: &str) -> Answer {
+    pub(super) async fn remove_image(&self, name: &str, call: &Call) -> Answer {
         let used = self.used_images().await?;
-        let (images, name) = (self.images.clone(), name.to_owned());
-        let removed = blocking(move || -> Result<Value, Error> {
-            let image = images.get(&name)?;
-            let is_id = !names_of(&images, &image.id).contains(&image::normalised(&name));
-            if is_id && used.contains(&image.id) {
-                return Err(Error::InUse { name, by: "a service".to_owned() });
-            }
-            let mut gone = Vec::new();
-            let names = match is_id {
-                true => names_of(&images, &image.id),
-                false => vec![image::normalised(&name)],
-            };
-            for name in names {
-                images.remove(&name, &used)?;
-                gone.push(json!({ "Untagged": name }));
-            }
-            if images.get(&image.id).is_err() {
-                gone.push(json!({ "Deleted": image.id }));
-            }
-            Ok(Value::Array(gone))
-        });
-        Ok(respond(&removed.await??))
+        let (images, name, force) = (self.images.clone(), name.to_owned(), call.is_set("force"));
+        let gone = blocking(move || images.remove(&name, &used, force)).await??;
+        self.tell_gone(&gone).await;
+        Ok(respond(&Value::Array(shown(&gone))))
     }
 
     /// Removes what no service refers to. `keep` spares the names that begin with a prefix
     /// (`filters={"keep":["ala-"]}`), `dangling=true` (Docker's default) only what has no name.
     pub(super) async fn prune_images(&self, call: &Call) -> Answer {
-        let filters = Filters::parse(call.get("filters"), &["dangling", "keep", "label", "until"])?;
-        if filters.get("until").is_some() {
-            return Err(ApiError::not_supported(
-                "the embedded engine does not prune images by their age (`until`)",
-            ));
-        }
-        let is_all = filters.get("dangling").is_some_and(|values| {
-            values.iter().any(|value| matches!(value.as_str(), "false" | "0"))
-        });
-        let kept = filters.get("keep").unwrap_or_default().to_vec();
+        let known = ["dangling", "keep", "label", "label!", "until"];
+        let filters = Filters::parse(call.get("filters"), &known)?;
+        let is_all = dangling(&filters)? == Some(false);
+        let until = until(&filters)?;
         let used = self.used_images().await?;
         let images = self.images.clone();
-        let pruned = blocking(move || -> Result<Value, Error> {
-            let (mut gone, mut bytes) = (Vec::new(), 0);
-            for (image, names) in images.list().iter().filter(|_| is_all) {
-                let labels = &image.config["config"]["Labels"];
-                if used.contains(&image.id) || !filters.labels(labels) {
-                    continue;
-                }
-                for name in names.iter().filter(|n| !kept.iter().any(|k| n.starts_with(k))) {
-                    match images.remove(name, &used) {
-                        Ok(()) => gone.push(json!({ "Untagged": name })),
-                        Err(Error::InUse { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                if images.get(&image.id).is_err() {
-                    bytes += image.size;
-                    gone.push(json!({ "Deleted": image.id }));
-                }
-            }
-            Ok(json!({ "ImagesDeleted": gone, "SpaceReclaimed": bytes }))
+        let pruned = blocking(move || {
+            let fits = |image: &Image| {
+                let labels = shape::labels(image);
+                let is_spared = filters.get("label!").is_some_and(|spared| {
+                    spared.iter().any(|label| match label.split_once('=') {
+                        Some((key, value)) => labels[key] == value,
+                        None => labels.get(label).is_some(),
+                    })
+                });
+                until.is_none_or(|until| shape::created(image) < until.0 / 1_000_000_000)
+                    && filters.labels(&labels)
+                    && !is_spared
+            };
+            let kept = filters.get("keep").unwrap_or_default();
+            images.prune(&Prune { is_all, kept, fits: &fits }, &used)
         });
-        Ok(respond(&pruned.await??))
+        let (gone, bytes) = pruned.await??;
+        self.tell_gone(&gone).await;
+        Ok(respond(&json!({ "ImagesDeleted": shown(&gone), "SpaceReclaimed": bytes })))
     }
 
     /// Names and ids of the images that tasks run or services may start: theirs now, and those
@@ -183,21 +222,37 @@ impl Api {
                 tasks.chain(specs.map(|spec| Arc::clone(&spec.task.definition))).collect()
             })
             .await?;
-        let names = definitions.iter().filter_map(|definition| {
+        let references = definitions.iter().filter_map(|definition| {
             let read: spec::Definition = serde_json::from_str(definition).ok()?;
-            Some(image::normalised(&read.task_template.container_spec?.image))
+            Some(read.task_template.container_spec?.image)
         });
-        let mut used: BTreeSet<String> = names.collect();
-        let ids = used.iter().filter_map(|name| Some(self.images.get(name).ok()?.id));
-        let ids: Vec<String> = ids.collect();
-        used.extend(ids);
+        let mut used = BTreeSet::new();
+        for reference in references {
+            used.extend(self.images.get(&reference).ok().map(|image| image.id));
+            used.insert(image::normalised(&reference));
+        }
         Ok(used)
     }
-}
 
-fn names_of(images: &image::Store, id: &str) -> Vec<String> {
-    let found = images.list().into_iter().find(|(image, _)| image.id == id);
-    found.map(|(_, names)| names).unwrap_or_default()
+    /// An event of `GET /events`.
+    async fn tell(&self, action: &'static str, name: &str) {
+        let name = name.to_owned();
+        let told = self.control.write(move |state| {
+            state.event("image", action, &name, json!({ "name": name }));
+            Ok(())
+        });
+        // The engine is ending, and nobody listens.
+        let _ = told.await;
+    }
+
+    async fn tell_gone(&self, gone: &[Gone]) {
+        for gone in gone {
+            match gone {
+                Gone::Untagged(name) => self.tell("untag", name).await,
+                Gone::Deleted(id) => self.tell("delete", id).await,
+            }
+        }
+    }
 }
 
 /// Off the threads that serve: it deletes files.
@@ -208,54 +263,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.map_err(|error| ApiError::internal(error.to_string()))
 }
 
-/// Passes the body on piece by piece; a slow disk slows the client down.
-pub(super) async fn feed(
-    body: Incoming,
-    chunks: mpsc::Sender<io::Result<bytes::Bytes>>,
-) -> Result<(), ApiError> {
-    let mut body = Limited::new(body, ARCHIVE_LIMIT);
-    loop {
-        let frame = match timeout(PIECE_TIME, body.frame()).await {
-            Ok(Some(frame)) => frame.map_err(|error| error.to_string()),
-            Ok(None) => return Ok(()),
-            Err(_) => Err(format!("nothing came for {} s", PIECE_TIME.as_secs())),
-        };
-        let chunk = match frame {
-            Ok(frame) => match frame.into_data() {
-                Ok(chunk) => Ok(chunk),
-                Err(_) => continue,
-            },
-            Err(error) => Err(io::Error::other(error)),
-        };
-        let is_end = chunk.is_err();
-        // The reader stopped: its own error tells why.
-        if chunks.send(chunk).await.is_err() || is_end {
-            return Ok(());
-        }
-    }
-}
-
-/// Both ends of a body on its way to whoever reads it off the threads that serve.
-pub(super) fn chunks() -> (mpsc::Sender<io::Result<bytes::Bytes>>, Chunks) {
-    let (sender, received) = mpsc::channel(16);
-    (sender, Chunks { received, rest: bytes::Bytes::new() })
-}
-
-pub(super) struct Chunks {
-    received: mpsc::Receiver<io::Result<bytes::Bytes>>,
-    rest: bytes::Bytes,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.received.blocking_recv() {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.rest.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
-        Ok(count)
-    }
+/// 200 with lines of JSON.
+fn lines(text: String) -> Response<Body> {
+    let mut response = Response::new(super::full(text));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
 }

@@ -5,7 +5,7 @@ use http::Method;
 use hyper::{Request, body::Incoming, upgrade::OnUpgrade};
 use serde_json::json;
 
-use super::{Answer, Api, Call, images, json as respond, objects, query, system, unescape};
+use super::{Answer, Api, Call, json as respond, objects, query, system, unescape};
 
 impl Api {
     pub(super) async fn route(self, request: Request<Incoming>) -> Answer {
@@ -14,7 +14,7 @@ impl Api {
         let upgrade = upgrade.filter(|_| head.headers.contains_key(http::header::UPGRADE));
         let path = version::strip(head.uri.path())?.to_owned();
         let query = head.uri.query().map(query).unwrap_or_default();
-        let call = Call { query, body, upgrade };
+        let call = Call { query, headers: head.headers.clone(), body, upgrade };
         let parts: Vec<String> =
             path.split('/').filter(|part| !part.is_empty()).map(unescape).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -50,16 +50,18 @@ impl Api {
             ("GET", ["nodes"]) => self.nodes(&call).await,
             ("GET", ["nodes", id]) => self.node(id).await,
             ("GET", ["plugins"]) => Ok(respond(&json!([]))),
-            ("POST", ["auth" | "plugins", ..]) => Err(ApiError::not_supported(
-                "the embedded engine has no registries and no plugins; load images with \
-                 `keel build` or `docker load`",
-            )),
-            ("POST", ["build" | "commit" | "session" | "grpc", ..]) => {
-                Err(ApiError::not_supported(
-                    "the embedded engine does not build Dockerfiles; use `keel build` with \
-                     `x-evenkeel: artifact`, or build elsewhere and `docker load`",
-                ))
+            ("POST", ["auth"]) => self.log_in(call).await,
+            ("POST", ["plugins", ..]) => {
+                Err(ApiError::not_supported("the embedded engine has no plugins"))
             }
+            ("POST", ["commit"]) => Err(ApiError::not_supported(
+                "the embedded engine makes no image of what a task left behind; describe it under \
+                 `x-evenkeel: artifact` and use `keel build`",
+            )),
+            ("POST", ["build" | "session" | "grpc", ..]) => Err(ApiError::not_supported(
+                "the embedded engine does not build Dockerfiles; use `keel build` with \
+                     `x-evenkeel: artifact`, or build elsewhere and `docker load`",
+            )),
             _ => Err(unknown()),
         }
     }
@@ -104,23 +106,25 @@ impl Api {
 
     async fn image_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
         match (method, parts) {
-            ("GET", ["images", "json"]) => Ok(self.images()),
+            ("GET", ["images", "json"]) => self.images(&call),
+            ("GET", ["images", "get"]) => {
+                let names = call.query.iter().filter(|(key, _)| key == "names");
+                self.save_images(names.map(|(_, name)| name.clone()).collect()).await
+            }
             ("POST", ["images", "load"]) => self.load_image(call).await,
             ("POST", ["images", "prune"]) => self.prune_images(&call).await,
-            ("POST", ["images", "create"]) => {
-                let name = call.get("fromImage").unwrap_or("").to_owned();
-                Err(images::no_registry(&name))
+            ("POST", ["images", "create"]) if call.get("fromSrc").is_some() => {
+                self.import_image(call).await
             }
-            ("POST", ["images", .., "push"])
-            | ("GET", ["images", "get"] | ["images", .., "get"]) => Err(ApiError::not_supported(
-                "the embedded engine takes images and does not hand them out; keep the file \
-                     that `keel build` made, or push it from a Docker engine",
-            )),
+            ("POST", ["images", "create"]) => self.pull_image(call).await,
+            ("POST", ["images", name @ .., "push"]) => self.push_image(&name.join("/"), call).await,
+            ("GET", ["images", name @ .., "get"]) => self.save_images(vec![name.join("/")]).await,
             ("GET", ["images", name @ .., "json"]) => self.image(&name.join("/")),
+            ("GET", ["images", name @ .., "history"]) => self.image_history(&name.join("/")),
             ("POST", ["images", name @ .., "tag"]) => self.tag_image(&name.join("/"), &call).await,
-            ("DELETE", ["images", name @ ..]) => self.remove_image(&name.join("/")).await,
+            ("DELETE", ["images", name @ ..]) => self.remove_image(&name.join("/"), &call).await,
             ("GET", ["distribution", name @ .., "json"]) => {
-                Err(images::no_registry(&name.join("/")))
+                self.look_up_image(&name.join("/"), &call).await
             }
             _ => Err(unknown()),
         }

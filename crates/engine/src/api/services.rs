@@ -5,8 +5,18 @@ use http::StatusCode;
 use orchestrator::{Event, Mode, ServiceId};
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Call, empty, json as respond, objects::create_volume, view, with_status};
-use crate::control::{State, convert, ports, random_id};
+use super::{
+    Answer, Api, Call, empty, images::credential, json as respond, objects::create_volume, view,
+    with_status,
+};
+use crate::{
+    control::{
+        State,
+        auth::{self, AuthFrom},
+        convert, ports, random_id,
+    },
+    registry::Credential,
+};
 
 impl Api {
     pub(super) async fn services(&self, call: &Call) -> Answer {
@@ -65,10 +75,16 @@ impl Api {
     }
 
     pub(super) async fn create_service(&self, call: Call) -> Answer {
+        let sent = registry_auth(&call)?;
         let raw = call.json().await?;
         let has_check = self.has_image_check(&raw);
         let warnings = self.check_limits(&raw["TaskTemplate"])?;
-        let id = self.control.write(move |state| create(state, raw, has_check)).await?;
+        let create = self.control.write(move |state| {
+            let id = create(state, raw, has_check)?;
+            auth::put(state, &id, &sent, AuthFrom::Spec);
+            Ok(id)
+        });
+        let id = create.await?;
         let mut created = json!({ "ID": id.0 });
         if !warnings.is_empty() {
             created["Warnings"] = json!(warnings);
@@ -92,6 +108,16 @@ impl Api {
                 )));
             }
         };
+        let sent = registry_auth(&call)?;
+        let from = match call.get("registryAuthFrom") {
+            None | Some("" | "spec") => AuthFrom::Spec,
+            Some("previous-spec") => AuthFrom::Previous,
+            Some(other) => {
+                let text = format!("unsupported registryAuthFrom value: {other}");
+                return Err(ApiError::bad_parameter(text));
+            }
+        };
+        let from = if is_rollback { AuthFrom::Previous } else { from };
         let key = key.to_owned();
         let raw = call.json().await?;
         let has_check = self.has_image_check(&raw);
@@ -101,7 +127,11 @@ impl Api {
             false => self.check_limits(&raw["TaskTemplate"])?,
         };
         let change = Change { raw, version, is_rollback, has_check };
-        let update = self.control.write(move |state| update(state, &key, change));
+        let update = self.control.write(move |state| {
+            let id = update(state, &key, change)?;
+            auth::put(state, &id, &sent, from);
+            Ok(())
+        });
         update.await?;
         let warnings = (!warnings.is_empty()).then_some(warnings);
         Ok(respond(&json!({ "Warnings": warnings })))
@@ -120,6 +150,15 @@ impl Api {
         remove.await?;
         Ok(empty(StatusCode::OK))
     }
+}
+
+/// The login that came with a service, if it is one.
+fn registry_auth(call: &Call) -> Result<String, ApiError> {
+    if credential(call)? == Credential::default() {
+        return Ok(String::new());
+    }
+    let header = call.headers.get("x-registry-auth").and_then(|header| header.to_str().ok());
+    Ok(header.unwrap_or("").to_owned())
 }
 
 /// `has_check`: its image brings a health check.
@@ -161,7 +200,7 @@ struct Change {
     has_check: bool,
 }
 
-fn update(state: &mut State, key: &str, change: Change) -> Result<(), ApiError> {
+fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, ApiError> {
     let Change { raw, version, is_rollback, has_check } = change;
     let mut spec = convert(&raw)?;
     spec.task.has_health_check |= has_check;
@@ -199,7 +238,7 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<(), ApiError> 
         state.step(Event::ServiceUpdated { id: id.clone(), spec, version });
     }
     state.event("service", "update", &id.0, json!({ "name": name }));
-    Ok(())
+    Ok(id)
 }
 
 /// Ports that others have, secrets and configs that do not exist.

@@ -1,6 +1,7 @@
 //! Answers that go on: pieces through a bounded channel, so that a slow reader slows its writer.
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -18,6 +19,17 @@ const QUEUE: usize = 2;
 
 /// A sender of pieces and the answer that brings them. It ends when the sender is dropped.
 pub(super) fn open(content_type: &'static str) -> (mpsc::Sender<Bytes>, Response<Body>) {
+    open_of(content_type)
+}
+
+/// As [`open`], for who may fail midway: an error cuts the answer.
+pub(super) fn open_fallible(
+    content_type: &'static str,
+) -> (mpsc::Sender<io::Result<Bytes>>, Response<Body>) {
+    open_of(content_type)
+}
+
+fn open_of<P: Piece>(content_type: &'static str) -> (mpsc::Sender<P>, Response<Body>) {
     let (pieces, received) = mpsc::channel(QUEUE);
     let mut response = Response::new(Pieces(received).boxed());
     let content_type = HeaderValue::from_static(content_type);
@@ -25,9 +37,25 @@ pub(super) fn open(content_type: &'static str) -> (mpsc::Sender<Bytes>, Response
     (pieces, response)
 }
 
-struct Pieces(mpsc::Receiver<Bytes>);
+trait Piece: Send + 'static {
+    fn data(self) -> Result<Bytes, BoxError>;
+}
 
-impl http_body::Body for Pieces {
+impl Piece for Bytes {
+    fn data(self) -> Result<Bytes, BoxError> {
+        Ok(self)
+    }
+}
+
+impl Piece for io::Result<Bytes> {
+    fn data(self) -> Result<Bytes, BoxError> {
+        Ok(self?)
+    }
+}
+
+struct Pieces<P>(mpsc::Receiver<P>);
+
+impl<P: Piece> http_body::Body for Pieces<P> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -35,6 +63,6 @@ impl http_body::Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        self.0.poll_recv(context).map(|piece| Some(piece?.data().map(Frame::data)))
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Loop,
+    Loop, auth,
     state::{drain_times, label, ports, task_name},
 };
 use crate::{
@@ -26,7 +26,10 @@ impl Loop {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Prepare { task } => self.launch(&task, Command::Prepare),
+                Action::Prepare { task } => {
+                    self.launch(&task, Command::Prepare);
+                    self.preparing.insert(task);
+                }
                 Action::Start { task } => self.launch(&task, Command::Start),
                 Action::Publish { task } => {
                     if let Some(endpoint) = self.endpoint(&task) {
@@ -48,6 +51,23 @@ impl Loop {
         }
     }
 
+    /// A task that is no longer wanted before it ever started has nothing to stop, but its image
+    /// may still be pulled.
+    pub(super) fn stop_unwanted(&mut self) {
+        let (world, driver) = (&self.state.world, &self.driver);
+        self.preparing.retain(|id| {
+            let Some(task) = world.task(id) else { return false };
+            if task.is_started {
+                return false;
+            }
+            if task.is_live() {
+                return task.observed < Observed::Ready;
+            }
+            driver.send(Command::Stop(id.clone()));
+            false
+        });
+    }
+
     /// After a start of the engine: every task that may still run is looked for.
     pub(super) fn adopt(&mut self) {
         let ids: Vec<TaskId> = self
@@ -60,6 +80,7 @@ impl Loop {
         self.driver.sweep(&ids.iter().cloned().collect());
         for id in ids {
             self.launch(&id, Command::Adopt);
+            self.preparing.insert(id);
         }
     }
 
@@ -92,6 +113,7 @@ impl Loop {
             node_hostname: hostname(),
             definition: task.spec.definition.clone(),
             service_labels,
+            registry_auth: auth::of(&self.state, &task.service),
             files,
             templates,
         }

@@ -41,8 +41,9 @@ pub struct State {
     pub(super) changed_objects: BTreeSet<(&'static str, String)>,
 }
 
-/// The kinds of object beside services and tasks.
-pub const KINDS: [&str; 4] = ["config", "secret", "network", "volume"];
+/// The kinds of object beside services and tasks. A `registry-auth` has the id of its service, and
+/// is never shown.
+pub const KINDS: [&str; 5] = ["config", "secret", "network", "volume", "registry-auth"];
 
 impl State {
     pub fn now(&mut self) -> Time {
@@ -107,7 +108,7 @@ impl State {
         let now = self.now();
         self.events.push(json!({
             "Type": kind, "Action": action,
-            "scope": if kind == "container" { "local" } else { "swarm" },
+            "scope": if matches!(kind, "container" | "image") { "local" } else { "swarm" },
             "Actor": { "ID": id, "Attributes": attributes },
             "time": now.0 / 1_000_000_000, "timeNano": now.0,
         }));
@@ -194,6 +195,10 @@ impl State {
             let world = self.world.service(id);
             if world.is_none() {
                 self.services.remove(id);
+                if self.objects.get_mut("registry-auth").is_some_and(|a| a.remove(&id.0).is_some())
+                {
+                    self.changed_objects.insert(("registry-auth", id.0.clone()));
+                }
                 self.are_routes_changed = true;
             }
             let body =

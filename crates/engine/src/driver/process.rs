@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     Command, Driver, Launch, Probed, Report, Usage, ports::Ports, task, usage::Groups, vault::Vault,
 };
-use crate::{cgroup::Cgroups, image, supervisor::Running};
+use crate::{cgroup::Cgroups, image, registry::Registry, supervisor::Running};
 
 /// Commands that may wait for one task: it has a short life and each comes once.
 const QUEUE: usize = 32;
@@ -59,6 +59,7 @@ pub(super) struct Known {
 pub(super) struct Shared {
     pub(super) config: DriverConfig,
     pub(super) images: Arc<image::Store>,
+    pub(super) registry: Arc<Registry>,
     pub(super) reports: mpsc::Sender<Report>,
     known: Mutex<HashMap<TaskId, Known>>,
     pub(super) ports: Ports,
@@ -104,10 +105,11 @@ impl ProcessDriver {
     pub fn new(
         config: DriverConfig,
         images: Arc<image::Store>,
+        registry: Arc<Registry>,
         reports: mpsc::Sender<Report>,
     ) -> Arc<Self> {
         let (known, ports, groups) = (Mutex::default(), Ports::default(), Groups::default());
-        let shared = Arc::new(Shared { config, images, reports, known, ports, groups });
+        let shared = Arc::new(Shared { config, images, registry, reports, known, ports, groups });
         Arc::new(Self { shared, runtime: Handle::current(), actors: Mutex::default() })
     }
 

@@ -24,6 +24,7 @@ use super::{
     health::{Health, Verdict},
     plan, probe,
     process::Shared,
+    pull,
 };
 use crate::{
     disk,
@@ -39,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, task: TaskId, mut commands: mpsc::R
     let actor = Actor { shared, task, folder };
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Prepare(launch) => actor.prepare(launch).await,
+            Command::Prepare(launch) => actor.prepare(launch, &mut commands).await,
             Command::Start(launch) => actor.live(launch, &mut commands).await,
             Command::Adopt(launch) => actor.adopt(launch, &mut commands).await,
             // Nothing runs: it ended, or was never started.
@@ -61,8 +62,15 @@ impl Actor {
         let _ = self.shared.reports.send(Report { task: self.task.clone(), at, what }).await;
     }
 
-    async fn prepare(&self, launch: Launch) {
+    async fn prepare(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
         self.report(Observation::Preparing).await;
+        match pull::unless_unwanted(&self.shared, &launch, commands).await {
+            pull::Outcome::Here => {}
+            pull::Outcome::Failed(error) => {
+                return self.report(Observation::Rejected { error }).await;
+            }
+            pull::Outcome::Unwanted => return self.ended_before().await,
+        }
         let (shared, folder) = (Arc::clone(&self.shared), self.folder.clone());
         let prepared =
             tokio::task::spawn_blocking(move || prepare(&shared, &launch, &folder)).await;
@@ -98,7 +106,7 @@ impl Actor {
         if self.folder.join("task.json").exists() {
             return self.report(Observation::Ready).await;
         }
-        self.prepare(launch).await;
+        self.prepare(launch, commands).await;
     }
 
     /// From start (or re-adoption) to the end of the process.

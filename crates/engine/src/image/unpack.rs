@@ -4,56 +4,32 @@
 use std::{
     collections::HashSet,
     error::Error as _,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, BufReader, Read},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{OpenOptionsExt, PermissionsExt, symlink},
+    },
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use sha2::{Digest, Sha256};
 use tar::{Entry, EntryType};
 
-use super::{Error, path::resolve_parent};
+use super::{Error, layer::walk, path::resolve_parent};
 
-/// Unpacks one layer (tar, or tar with gzip) into `root`, whiteouts applied. `expected` is the
-/// digest of the layer's tar as the image's config has it.
+/// Unpacks one layer into `root`, whiteouts applied. `expected` is the digest of the layer's tar as
+/// the image's config has it.
 pub(super) fn layer(blob: &Path, root: &Path, expected: Option<&str>) -> Result<(), Error> {
     let failed = |error| explain(blob, &error);
-    let mut file = BufReader::new(File::open(blob).map_err(failed)?);
-    let mut magic = Vec::new();
-    (&mut file).take(4).read_to_end(&mut magic).map_err(failed)?;
-    if magic == [0x28, 0xb5, 0x2f, 0xfd] {
-        let text = "a layer is compressed with zstd; save the image with gzip or uncompressed";
-        return Err(Error::Archive(text.to_owned()));
-    }
-    let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
-    let whole = io::Cursor::new(magic).chain(file);
-    let tar: Box<dyn Read> = if is_gzip {
-        Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)))
-    } else {
-        Box::new(whole)
-    };
-    let mut tar = Hashing { inner: tar, hash: Sha256::new() };
-    Layer { root, written: HashSet::new() }.unpack(&mut tar)?;
-    io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
-    let found = format!("sha256:{}", super::archive::text_of(tar.hash));
+    let file = File::open(blob).map_err(failed)?;
+    let packed_bytes = file.metadata().map_err(failed)?.len();
+    let mut layer = Layer { root, written: HashSet::new() };
+    let found = walk(BufReader::new(file), packed_bytes, |entry| layer.entry(entry))?.diff_id;
     match expected {
         Some(expected) if expected != found => Err(Error::Digest(expected.to_owned())),
         _ => Ok(()),
-    }
-}
-
-struct Hashing<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..count]);
-        Ok(count)
     }
 }
 
@@ -64,39 +40,34 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn unpack(&mut self, tar: impl Read) -> Result<(), Error> {
-        let failed = |error| explain(self.root, &error);
-        let mut archive = tar::Archive::new(tar);
-        for entry in archive.entries().map_err(failed)? {
-            let entry = entry.map_err(|error| explain(self.root, &error))?;
-            self.entry(entry)?;
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, mut entry: Entry<'_, impl Read>) -> Result<(), Error> {
+    fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), Error> {
         let path = entry.path().map_err(|error| explain(self.root, &error))?.into_owned();
         if entry.header().entry_type() == EntryType::XGlobalHeader {
             return Ok(());
         }
         let Some(place) = self.place(&path)? else { return Ok(()) };
-        let name = place.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(hidden) = name.strip_prefix(".wh.") {
-            return self.whiteout(&place, hidden);
+        let name = place.file_name().unwrap_or_default().as_bytes();
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            return self.whiteout(&place, OsStr::from_bytes(hidden));
         }
         let made = match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                make_file(&mut entry, &place)
+                make_file(entry, &place)
             }
-            EntryType::Directory => make_folder(&entry, &place),
+            EntryType::Directory => make_folder(entry, &place),
             EntryType::Symlink => make_room(&place)
-                .and_then(|()| link_target(&entry))
+                .and_then(|()| link_target(entry))
                 .and_then(|target| symlink(target, &place)),
             EntryType::Link => {
-                let target = link_target(&entry).map_err(|error| explain(self.root, &error))?;
+                let target = link_target(entry).map_err(|error| explain(self.root, &error))?;
                 let Some(target) = self.place(&target)? else { return Err(escape(&path)) };
-                make_room(&place).and_then(|()| fs::hard_link(target, &place))
+                match target == place {
+                    true => Ok(()),
+                    false => make_room(&place).and_then(|()| fs::hard_link(target, &place)),
+                }
             }
+            // Devices and pipes: a task uses the machine's own.
+            EntryType::Char | EntryType::Block | EntryType::Fifo => return Ok(()),
             _ => return Err(escape(&path)),
         };
         made.map_err(|error| explain(&place, &error))?;
@@ -124,13 +95,13 @@ impl Layer<'_> {
     }
 
     /// `dir/.wh.name` hides `dir/name` of the layers below, `dir/.wh..wh..opq` all they have.
-    fn whiteout(&self, place: &Path, hidden: &str) -> Result<(), Error> {
+    fn whiteout(&self, place: &Path, hidden: &OsStr) -> Result<(), Error> {
         let Some(folder) = place.parent() else { return Ok(()) };
-        let gone = match hidden {
-            ".wh..opq" => return self.prune(folder).map_err(|error| explain(folder, &error)),
-            "" | "." | ".." => return Err(escape(place)),
+        let gone = match hidden.as_bytes() {
+            b".wh..opq" => return self.prune(folder).map_err(|error| explain(folder, &error)),
+            b"" | b"." | b".." => return Err(escape(place)),
             // Marks of other storage drivers, without a meaning here.
-            _ if hidden.starts_with(".wh.") => return Ok(()),
+            hidden if hidden.starts_with(b".wh.") => return Ok(()),
             _ => folder.join(hidden),
         };
         if self.written.contains(&gone) {

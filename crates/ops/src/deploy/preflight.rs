@@ -52,7 +52,8 @@ pub(super) fn version(
     Ok(())
 }
 
-/// Every image is there; returns image → digest. Another engine may pull what it lacks.
+/// Every image is there; returns image → digest. Another engine may pull what it lacks; ours does
+/// so where the name says from where.
 pub(super) async fn images(
     client: &Client,
     wanted: &Wanted,
@@ -66,7 +67,7 @@ pub(super) async fn images(
                 let id = found["Id"].as_str().unwrap_or("").to_owned();
                 digests.insert(image.clone(), id);
             }
-            Err(error) if error.is_not_found() && must_be_there => {
+            Err(error) if error.is_not_found() && must_be_there && !names_registry(image) => {
                 return Err(missing(client, &service.name, image).await);
             }
             Err(error) if error.is_not_found() => {}
@@ -74,6 +75,12 @@ pub(super) async fn images(
         }
     }
     Ok(digests)
+}
+
+/// `registry.example:5000/team/app`, and not `team/app`.
+fn names_registry(image: &str) -> bool {
+    let host = image.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host == "localhost" || host.contains(['.', ':']))
 }
 
 async fn missing(client: &Client, service: &str, image: &str) -> Error {
