@@ -19,7 +19,7 @@ use serde_json::json;
 use conformance::{build, image, target};
 use engine::{Engine, Kind};
 use exam::Exam;
-use scenario::{KNOWN, Scenario};
+use scenario::{ALONE, KNOWN, Scenario};
 
 /// Scenarios under way at the same time.
 const AT_ONCE: usize = 4;
@@ -103,9 +103,20 @@ fn load(engine: &Engine, archive: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// All scenarios, a few at a time.
+/// All scenarios, a few at a time, and then those that must be alone.
 fn sit(engine: &Engine, scenarios: &[Scenario]) -> Outcomes {
     let (next, outcomes) = (Mutex::new(0), Mutex::new(Outcomes::new()));
+    let (alone, together): (Vec<&Scenario>, Vec<&Scenario>) =
+        scenarios.iter().partition(|scenario| ALONE.contains(&scenario.id));
+    let run = |scenario: &Scenario| {
+        let started = Instant::now();
+        let result = (scenario.run)(&Exam { engine });
+        let reason = result.err().map(|error| format!("{error:#}"));
+        let outcome = Outcome { took: started.elapsed(), reason };
+        if let Ok(mut outcomes) = outcomes.lock() {
+            outcomes.insert((engine.kind, scenario.id), outcome);
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -115,18 +126,13 @@ fn sit(engine: &Engine, scenarios: &[Scenario]) -> Outcomes {
                         *next += 1;
                         *next - 1
                     };
-                    let Some(scenario) = scenarios.get(at) else { return };
-                    let started = Instant::now();
-                    let result = (scenario.run)(&Exam { engine });
-                    let reason = result.err().map(|error| format!("{error:#}"));
-                    let outcome = Outcome { took: started.elapsed(), reason };
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.insert((engine.kind, scenario.id), outcome);
-                    }
+                    let Some(scenario) = together.get(at) else { return };
+                    run(scenario);
                 }
             });
         }
     });
+    alone.into_iter().for_each(run);
     outcomes.into_inner().unwrap_or_default()
 }
 

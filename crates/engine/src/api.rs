@@ -2,9 +2,12 @@
 //!
 //! Reading order: `route` (which path is what), then the file of the object; `view` has the shapes.
 
+mod alone;
 mod archive;
+mod attach;
 mod container;
 mod containers;
+mod end;
 mod events;
 mod exec;
 mod images;
@@ -12,11 +15,15 @@ mod limits;
 mod logs;
 mod objects;
 mod own;
+mod ports;
+mod process;
 mod route;
 mod services;
 mod stream;
+mod swarm;
 mod system;
 mod tasks;
+mod usage;
 mod view;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -3,10 +3,12 @@
 
 mod act;
 pub mod auth;
+mod containers;
 mod events;
 mod happened;
 mod load;
 mod state;
+mod swarm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +25,13 @@ use tokio::{
 };
 
 use crate::{
+    container,
     driver::{Driver, Report},
     store::Store,
     traffic,
 };
 pub use act::hostname;
+pub use containers::stop_signal;
 pub use events::Events;
 pub(crate) use load::found;
 pub use load::{NODE_KIND, random_id};
@@ -62,6 +66,7 @@ pub struct Control {
     pub driver: Arc<dyn Driver>,
     /// Changes whenever something was saved.
     pub saved: watch::Receiver<()>,
+    swarm: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Control {
@@ -71,6 +76,11 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
+    /// False after `docker swarm leave`.
+    pub fn is_in_swarm(&self) -> bool {
+        *self.swarm.borrow()
+    }
+
     /// Changes the state; answers when the change is on disk.
     pub async fn write<T: Send + 'static>(
         &self,
@@ -136,7 +146,9 @@ pub fn start(
     let (jobs, queue) = mpsc::channel(QUEUE);
     let events = Events::new();
     let (saves, saved) = watch::channel(());
-    let control = Control { jobs, events: events.clone(), driver: Arc::clone(&driver), saved };
+    let (swarms, swarm) = watch::channel(state.is_in_swarm);
+    let (told, runs) = (events.clone(), Arc::clone(&driver));
+    let control = Control { jobs, events: told, driver: runs, saved, swarm };
     let running = Loop {
         state,
         store,
@@ -144,6 +156,7 @@ pub fn start(
         commands,
         events,
         saves,
+        swarms,
         drains: BTreeMap::new(),
         preparing: BTreeSet::new(),
         is_connected: false,
@@ -158,6 +171,7 @@ struct Loop {
     commands: mpsc::Sender<traffic::Command>,
     events: Events,
     saves: watch::Sender<()>,
+    swarms: watch::Sender<bool>,
     /// When to stop waiting for the ingress to say that a task is drained.
     drains: BTreeMap<TaskId, Instant>,
     /// Tasks whose image may still be on its way.
@@ -170,6 +184,10 @@ impl Loop {
         self.adopt();
         let actions = resume(&self.state.world);
         self.perform(actions);
+        self.state.step_containers(&container::Event::EngineStarted);
+        if let Err(error) = self.save_and_act() {
+            tracing::error!(%error, "the state cannot be saved");
+        }
         loop {
             let wake = self.wake_at();
             tokio::select! {
@@ -193,7 +211,9 @@ impl Loop {
     /// The next thing that waits for time.
     fn wake_at(&self) -> Option<Instant> {
         let now = stamp::now();
-        let deadline = next_deadline(&self.state.world).map(|at| Instant::now() + at.since(now));
+        let due =
+            next_deadline(&self.state.world).into_iter().chain(self.state.container_deadline());
+        let deadline = due.min().map(|at| Instant::now() + at.since(now));
         deadline.into_iter().chain(self.drains.values().copied()).min()
     }
 
@@ -258,6 +278,15 @@ impl Loop {
     async fn apply(&mut self, events: Vec<Event>) {
         loop {
             for event in events.clone() {
+                match &event {
+                    Event::Observed { task, what } if self.state.containers.contains_key(task) => {
+                        let seen = container::Event::Seen(what.clone());
+                        self.state.step_container(task, seen);
+                        continue;
+                    }
+                    Event::Tick => self.state.step_containers(&container::Event::Tick),
+                    _ => {}
+                }
                 self.state.step(event);
             }
             match self.save_and_act() {
@@ -283,11 +312,19 @@ impl Loop {
         let actions = std::mem::take(&mut self.state.actions);
         self.perform(actions);
         self.stop_unwanted();
+        // A port is opened before somebody is told to be reached there.
         if std::mem::take(&mut self.state.are_routes_changed) {
             self.routes();
         }
+        let actions = std::mem::take(&mut self.state.container_actions);
+        self.perform_for_containers(actions);
         for event in std::mem::take(&mut self.state.events) {
             self.events.tell(event);
+        }
+        if self.state.identity_to_save.take().is_some() {
+            // Another node, from the world on.
+            self.reload();
+            self.swarms.send_replace(self.state.is_in_swarm);
         }
         Ok(())
     }
@@ -298,6 +335,7 @@ impl Loop {
                 let old = std::mem::replace(&mut self.state, state);
                 self.state.listen_failures = old.listen_failures;
                 self.state.is_ingress_connected = old.is_ingress_connected;
+                self.state.removed = old.removed;
             }
             Err(error) => tracing::error!(%error, "the state cannot be read back"),
         }

@@ -6,6 +6,7 @@
 mod folder;
 mod health;
 pub(crate) mod layer;
+pub(crate) mod loader;
 pub(crate) mod mount;
 pub mod plan;
 mod ports;
@@ -50,6 +51,9 @@ pub struct Launch {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Which of them are templates.
     pub templates: BTreeSet<String>,
+    /// A container outside any service: it may be started again, keeps its image until it is
+    /// forgotten, and its health may come back.
+    pub is_alone: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ pub enum Command {
     Prepare(Launch),
     /// Start the supervisor and its process. → `Starting`, `Running`, later `Unhealthy`, `Exited`
     Start(Launch),
+    /// Starts a container, the first time or again in the folder that it has. → as `Start`
+    Run(Launch),
     /// Stop signal, grace period, SIGKILL to the process group. → `Exited`
     Stop(TaskId),
     /// A signal, as `docker kill` sends it.
@@ -106,4 +112,6 @@ pub trait Driver: Send + Sync {
     fn probed(&self, task: &TaskId) -> Vec<Probed>;
     /// At the start of an engine: what is there for other tasks than these was left behind.
     fn sweep(&self, living: &BTreeSet<TaskId>);
+    /// One more client, or one less, waits to be attached to a container that is about to start.
+    fn expect(&self, task: &TaskId, is_more: bool);
 }

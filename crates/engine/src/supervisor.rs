@@ -7,19 +7,24 @@
 //!               started    written under the lock before there is a process
 //!               pid.json   who runs, with start times against recycled process ids
 //!               log, log.N the output
+//!               console    where clients attach to a container
 //!               exit.json  how it ended; `reserved` is its space on the disk until then
 //! ```
 
 mod confine;
+pub mod console;
 mod pipes;
 mod process;
 
 use std::{
     fs::File,
     io::{self, Write},
-    os::unix::{
-        fs::FileExt,
-        process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::FileExt,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -33,7 +38,8 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup::Group, disk, driver::mount::Mounted, limits::Limits, log};
+use crate::{cgroup::Group, disk, driver::mount::Mounted, exec::terminal, limits::Limits, log};
+use console::{Clients, Console};
 use pipes::Pipes;
 pub use process::{Process, kill_marked, start_time};
 
@@ -60,6 +66,9 @@ pub struct Job {
     pub(crate) group: Option<Group>,
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// A container that clients attach to.
+    #[serde(default)]
+    pub console: Option<Console>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +91,8 @@ pub struct Ended {
 
 /// After the task's end its output may still come from processes it left behind; not for ever.
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(2);
+/// A client that is slow to take the output gets more time.
+const CLIENT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long another supervisor, or the driver's look at the lock, may keep it.
 const LOCK_DEADLINE: Duration = Duration::from_millis(500);
 /// How often the process is looked at where the kernel gives no descriptor of it.
@@ -91,6 +102,8 @@ const RESERVED: usize = 1024;
 
 /// Runs the task in `folder` to its end.
 pub fn run(folder: &Path) -> ExitCode {
+    let absolute = std::path::absolute(folder);
+    let folder = absolute.as_deref().unwrap_or(folder);
     let _ = rustix::process::setsid();
     ignore_signals();
     let Some(_lock) = lock(folder) else { return ExitCode::FAILURE };
@@ -108,10 +121,15 @@ pub fn run(folder: &Path) -> ExitCode {
         return exit.record(126, Some(text));
     }
     let mut log = log::Writer::open(folder, job.log_max_bytes, job.log_max_files);
+    let mut clients = job.console.and_then(|console| Clients::listen(folder, console));
+    if let Some(clients) = &mut clients {
+        clients.expect(folder);
+    }
     match confine::within(&job, || start(&job)).map_err(|error| refusal(&job, &error)) {
-        Ok(mut child) => match introduce(folder, &child) {
+        Ok((mut child, terminal)) => match introduce(folder, &child) {
             Ok(()) => {
-                let code = supervise(&mut child, &mut log);
+                let pipes = Pipes::of(&mut child, terminal, clients);
+                let code = supervise(&mut child, pipes, &mut log);
                 exit.record(code, None)
             }
             Err(error) => {
@@ -144,25 +162,44 @@ fn lock(folder: &Path) -> Option<File> {
     Some(lock)
 }
 
-fn start(job: &Job) -> io::Result<Child> {
+/// Starts it; with its terminal when it has one.
+fn start(job: &Job) -> io::Result<(Child, Option<OwnedFd>)> {
     let empty = String::new();
-    let mut command = Command::new(job.argv.first().unwrap_or(&empty));
+    let console = job.console.unwrap_or_default();
+    let program = job.argv.first().unwrap_or(&empty);
+    let mut command = match console.has_terminal {
+        true => Command::new(std::env::current_exe()?),
+        false => Command::new(program),
+    };
+    if console.has_terminal {
+        command.arg(terminal::COMMAND).arg(program);
+    }
     command
         .args(job.argv.iter().skip(1))
         .env_clear()
         .envs(job.env.iter().map(|(k, v)| (k, v)))
-        .current_dir(&job.cwd)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .current_dir(&job.cwd);
     if let Some(gid) = job.gid {
         command.gid(gid);
     }
     if let Some(uid) = job.uid {
         command.uid(uid);
     }
-    command.spawn()
+    if console.has_terminal {
+        let (ours, theirs) = terminal::open()?;
+        if !job.env.iter().any(|(key, _)| key == "TERM") {
+            command.env("TERM", "xterm");
+        }
+        // It becomes the leader of a session, and so of a group, of its own.
+        command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+        return Ok((command.spawn()?, Some(ours)));
+    }
+    command
+        .process_group(0)
+        .stdin(if console.takes_input { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok((command.spawn()?, None))
 }
 
 /// Docker's words for a program that cannot be started, with the exit code that shells use.
@@ -202,8 +239,7 @@ fn introduce(folder: &Path, child: &Child) -> Result<(), String> {
 }
 
 /// Logs the output until the process ends; returns its exit code.
-fn supervise(child: &mut Child, log: &mut log::Writer) -> i32 {
-    let mut pipes = Pipes::of(child);
+fn supervise(child: &mut Child, mut pipes: Pipes, log: &mut log::Writer) -> i32 {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let wait = if pidfd.is_some() { None } else { Some(LOOK) };
@@ -220,12 +256,15 @@ fn supervise(child: &mut Child, log: &mut log::Writer) -> i32 {
             break status;
         }
     };
-    let deadline = Instant::now() + OUTPUT_DEADLINE;
+    let (ended, mut deadline) = (Instant::now(), Instant::now() + OUTPUT_DEADLINE);
     while pipes.is_open() && Instant::now() < deadline {
         let left = deadline.saturating_duration_since(Instant::now());
         pipes.pump(None::<&File>, Some(left), log);
+        if pipes.is_waited_for() && ended.elapsed() < CLIENT_DEADLINE {
+            deadline = Instant::now() + OUTPUT_DEADLINE;
+        }
     }
-    pipes.flush(log);
+    pipes.finish(log, deadline);
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 

@@ -276,7 +276,8 @@ fn routes(view: &View) -> Vec<Route> {
             let protocol = if *is_http { Protocol::Http } else { Protocol::Tcp };
             let (published_port, target_port) = (*published, *target);
             let service = service.name.clone();
-            let route = Route { published_port, target_port, protocol, service };
+            let address = None;
+            let route = Route { published_port, target_port, protocol, service, address };
             // Two that want the same port: always the same one gets it.
             by_port
                 .entry(published_port)

@@ -60,6 +60,7 @@ pub async fn run(config: Config, mut shutdown: watch::Receiver<bool>) -> Result<
         saved: config.saved,
         events,
         open: Mutex::default(),
+        closed: Mutex::default(),
     });
     tokio::spawn(Arc::clone(&server).watch_suspects(suspected));
     if let Some(saved) = saved {

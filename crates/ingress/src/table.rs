@@ -32,6 +32,9 @@ pub struct Route {
     pub target_port: u16,
     pub protocol: Protocol,
     pub service: String,
+    /// Where it is opened, when not at the ingress's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// The endpoints of one service.

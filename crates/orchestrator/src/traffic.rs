@@ -20,8 +20,10 @@ pub struct Route {
     pub published_port: u16,
     pub target_port: u16,
     pub protocol: Protocol,
-    /// The service's name, `ala_api`.
+    /// The service's name, `ala_api`; of a container outside any service `/name`.
     pub service: String,
+    /// Where the port is opened; none is the ingress's own address.
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// A task that takes requests.

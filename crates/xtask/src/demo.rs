@@ -18,7 +18,6 @@ use crate::{
 };
 use report::Report;
 use traffic::Traffic;
-pub use traffic::database;
 
 /// Requests per second while the releases go on.
 const RATE: u32 = 350;

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
     build,
-    demo::{Ports, database, environment},
-    stage::{Stage, code},
+    demo::{Ports, environment},
+    stage::{Stage, code, free_port},
 };
 use line::{LINES, Line, Way};
 
@@ -41,8 +41,11 @@ pub fn run(write: bool) -> Result<bool> {
         "{} is out of date; `cargo run -p xtask -- guide --write`",
         page.display()
     );
-    let client = Command::new("docker").arg("--version").stdout(Stdio::null()).status();
-    ensure!(client.is_ok_and(|status| status.success()), "the docker client is missing");
+    for program in ["docker", "docker-compose", "openssl", "script"] {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        ensure!(is_there, "{program} is missing; `scripts/setup test` installs it");
+    }
     let site = Site::start()?;
     let mut failed = Vec::new();
     let mut outcomes: Vec<Value> = Vec::new();
@@ -59,11 +62,10 @@ pub fn run(write: bool) -> Result<bool> {
         outcomes.push(json!({ "line": line.text, "outcome": outcome, "seconds": seconds }));
     }
     let count = |name: &str| outcomes.iter().filter(|o| o["outcome"] == name).count();
-    let counts: serde_json::Map<String, Value> =
-        ["ran", "failed", "refused", "host", "later", "broken"]
-            .map(|name| (name.to_owned(), json!(count(name))))
-            .into_iter()
-            .collect();
+    let counts: serde_json::Map<String, Value> = ["ran", "failed", "host", "broken"]
+        .map(|name| (name.to_owned(), json!(count(name))))
+        .into_iter()
+        .collect();
     let report = build::target().join("guide.json");
     fs::write(
         &report,
@@ -98,12 +100,12 @@ fn covers_the_guide() -> Result<()> {
     Ok(())
 }
 
-/// The example application on an engine of its own.
+/// The example application on an engine of its own, its database included, in a home of its own.
 struct Site {
     stage: Stage,
     script: PathBuf,
     ports: Ports,
-    _database: load::postgres::Postgres,
+    home: tempfile::TempDir,
 }
 
 impl Site {
@@ -114,69 +116,161 @@ impl Site {
         let keel = build::keel()?;
         let script = folder.join("swarm-deploy");
         std::os::unix::fs::symlink(&keel, &script)?;
-        let mut stage = Stage::new(keel, build::root().join("examples/ala"), folder.join("logs"))?;
-        let database = database(stage.state.path())?;
+        let mut stage =
+            Stage::new(keel.clone(), build::root().join("examples/ala"), folder.join("logs"))?;
+        let home = home()?;
         let ports = Ports::choose()?;
-        environment(&mut stage, &ports, database.url(), false);
+        let database = free_port()?;
+        let url = format!("postgres://ala_user:for-this-run@127.0.0.1:{database}/ala_production");
+        environment(&mut stage, &ports, url, false);
+        stage.set("DB_PORT", database.to_string());
+        stage.set("POSTGRES_PASSWORD", "for-this-run");
+        stage.set("COMPOSE_PROJECT_NAME", "deployment");
         stage.set("UPDATE_DELAY", "0s");
         stage.set("UPDATE_MONITOR", "1s");
+        let own = std::env::var("HOME").unwrap_or_default();
+        for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            let value = std::env::var(name).unwrap_or_else(|_| format!("{own}/{folder}"));
+            stage.set(name, value);
+        }
+        stage.set("HOME", home.path().to_string_lossy());
+        stage.set("SHELL", "/bin/bash");
+        let programs = keel.parent().map(|folder| folder.display().to_string());
+        let path = std::env::var("PATH").unwrap_or_default();
+        stage.set("PATH", format!("{}:{path}", programs.unwrap_or_default()));
         let socket = stage.state.path().join("run/engine.sock");
         stage.set("DOCKER_HOST", format!("unix://{}", socket.display()));
         stage.start()?;
-        Ok(Self { stage, script, ports, _database: database })
+        Ok(Self { stage, script, ports, home })
     }
 
     /// None for a line that is not run here.
     fn try_line(&self, line: &Line) -> Result<Option<Result<Duration, String>>> {
-        let (before, expected, codes, is_endless) = match line.way {
-            Way::Runs { before, expected } => (before, expected, &[0][..], false),
-            Way::Finds { before } => (before, "", &[0, 1][..], false),
-            Way::Follows { expected } => ("", expected, &[][..], true),
-            Way::Refused { expected, .. } => ("", expected, &[1][..], false),
-            Way::Host(_) | Way::Later(_) | Way::Broken(_) => return Ok(None),
-        };
+        match line.way {
+            Way::Runs { before, expected } => self.run(before, line.text, &[0], expected),
+            Way::Typed { before, typed, expected } => {
+                self.prepare(before)?;
+                let on_terminal = format!(
+                    "printf {typed:?} | script -qec \"stty rows 50 cols 200; $LINE\" /dev/null"
+                );
+                let told = self.shell(&on_terminal, line.text, DEADLINE)?;
+                Ok(Some(judge(told, &[0], expected)))
+            }
+            Way::Finds { before } => self.run(before, line.text, &[0, 1], ""),
+            Way::Follows { expected } => {
+                let told = self.shell(line.text, "", LISTEN)?;
+                Ok(Some(judge(told, &[], expected)))
+            }
+            Way::Host { instead: "", .. } => Ok(None),
+            Way::Host { instead, expected, .. } => self.run("", instead, &[0], expected),
+            Way::Broken { refusal, before, instead, expected, .. } => {
+                self.prepare(before)?;
+                let refused = self.shell(line.text, "", DEADLINE)?;
+                match judge(refused, &[126, 127], refusal) {
+                    Ok(_) => self.run("", instead, &[0], expected),
+                    Err(why) => Ok(Some(Err(why))),
+                }
+            }
+        }
+    }
+
+    fn prepare(&self, before: &str) -> Result<()> {
         if !before.is_empty() {
-            let (_, said) = self.shell(before, DEADLINE)?;
-            eprintln!("guide: ({before}) {}", said.lines().last().unwrap_or_default());
+            let told = self.shell(before, "", DEADLINE)?;
+            eprintln!("guide: ({before}) {}", told.said.lines().last().unwrap_or_default());
         }
-        let started = Instant::now();
-        let deadline = if is_endless { LISTEN } else { DEADLINE };
-        let (exit_code, said) = self.shell(line.text, deadline)?;
-        let took = started.elapsed();
-        if !is_endless && !codes.contains(&exit_code) {
-            return Ok(Some(Err(format!("exit code {exit_code}: {said}"))));
-        }
-        if !said.contains(expected) {
-            return Ok(Some(Err(format!("said nothing of {expected:?}: {said}"))));
-        }
-        Ok(Some(Ok(took)))
+        Ok(())
+    }
+
+    /// `codes` are the exit codes of a line that did what it should.
+    fn run(
+        &self,
+        before: &str,
+        text: &str,
+        codes: &[i32],
+        expected: &str,
+    ) -> Result<Option<Result<Duration, String>>> {
+        self.prepare(before)?;
+        Ok(Some(judge(self.shell(text, "", DEADLINE)?, codes, expected)))
     }
 
     /// Runs a line as a person would, ports and the script's folder apart. What never ends is
-    /// ended after its deadline.
-    fn shell(&self, text: &str, deadline: Duration) -> Result<(i32, String)> {
+    /// ended after its deadline. `on_terminal` is the line that a terminal is made for.
+    fn shell(&self, text: &str, on_terminal: &str, deadline: Duration) -> Result<Told> {
         let text = text
             .replace("localhost:5000", &format!("localhost:{}", self.ports.api))
             .replace("localhost:80", &format!("localhost:{}", self.ports.frontend))
             .replace("./swarm-deploy", &self.script.to_string_lossy());
         let log = self.stage.logs.join("line");
         let out = fs::File::create(&log)?;
+        let started = Instant::now();
         let child = Command::new("timeout")
             .args(["--signal=INT", "--kill-after=5", &deadline.as_secs().to_string()])
             .args(["bash", "-c", &text])
             .current_dir(&self.stage.folder)
             .env("KEEL_STATE", self.stage.state.path())
             .envs(self.stage.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+            .env("LINE", on_terminal)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
             .status()
             .with_context(|| format!("run {text}"))?;
-        if code(child) == 127 {
-            bail!("{text}: a program is missing");
-        }
-        Ok((code(child), read(&log)))
+        Ok(Told { code: code(child), said: read(&log), took: started.elapsed() })
     }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Where one line leaves its backup.
+        let _ = fs::remove_file(self.stage.folder.join("backup.sql"));
+        eprintln!("guide: its home was {}", self.home.path().display());
+    }
+}
+
+/// What a line said, and how it ended.
+struct Told {
+    code: i32,
+    said: String,
+    took: Duration,
+}
+
+/// With no codes any end will do.
+fn judge(told: Told, codes: &[i32], expected: &str) -> Result<Duration, String> {
+    let Told { code, said, took } = told;
+    if !codes.is_empty() && !codes.contains(&code) {
+        return Err(format!("exit code {code}: {said}"));
+    }
+    if !said.contains(expected) {
+        return Err(format!("said nothing of {expected:?}: {said}"));
+    }
+    Ok(took)
+}
+
+/// A home as the guide takes it for granted: folders for backups and migrations, a certificate.
+fn home() -> Result<tempfile::TempDir> {
+    let home = tempfile::Builder::new().prefix("keel-home-").tempdir()?;
+    let at = |path: &str| home.path().join("ala-improved").join(path);
+    for folder in
+        ["backend/src/migrations", "ssl-certs/certs", "ssl-certs/private", "etc/ssl/certs"]
+    {
+        fs::create_dir_all(at(folder))?;
+    }
+    fs::create_dir_all(home.path().join("backups"))?;
+    let (key, certificate) =
+        (at("ssl-certs/private/private.key"), at("ssl-certs/certs/fullchain.crt"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"])
+        .args(["-subj", "/CN=localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .stderr(Stdio::null())
+        .status()
+        .context("run openssl")?;
+    ensure!(made.success(), "openssl made no certificate");
+    fs::copy(&certificate, at("etc/ssl/certs/fullchain.crt"))?;
+    Ok(home)
 }
 
 fn read(path: &Path) -> String {

@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("conformance", Some(&["lab"])),
     ("fuzz", None),
     ("ala-backend", Some(&[])),
+    ("ala-database", Some(&[])),
     ("ala-frontend", Some(&[])),
     ("ala-priority-sim", Some(&[])),
 ];

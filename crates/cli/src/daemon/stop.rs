@@ -96,14 +96,19 @@ async fn remove_all(state: &Path, daemon: &args::Daemon, output: Output) -> Resu
         output.note("what runs on the Swarm stays; `keel rm` removes a stack");
         return Ok(());
     }
-    let services = client.services(&[]).await?;
-    if !daemon.yes && !services.is_empty() {
-        plan(&services, output);
+    let services = match client.services(&[]).await {
+        Err(error) if error.code() == "not-a-manager" => Vec::new(),
+        services => services?,
+    };
+    let alone = containers(&client).await?;
+    let is_nothing = services.is_empty() && alone.is_empty();
+    if !daemon.yes && !is_nothing {
+        plan(&services, &alone, output);
         match ask("End all of it?") {
             Some(true) => {}
             Some(false) => return Err(Failure::refused("nothing was ended").into()),
             None => {
-                let text = "this removes every service, and nobody is there to agree";
+                let text = "this removes every service and ends every container, and nobody is there to agree";
                 return Err(Failure::refused(text).hint("add --yes").into());
             }
         }
@@ -111,8 +116,8 @@ async fn remove_all(state: &Path, daemon: &args::Daemon, output: Output) -> Resu
     client.post("/evenkeel/v1/stop-all", &Value::Null).await?;
     let deadline = Instant::now() + TASKS_END;
     loop {
-        let left = client.get("/evenkeel/v1/tasks").await?;
-        let left = left.as_array().map_or(0, Vec::len);
+        let tasks = client.get("/evenkeel/v1/tasks").await?;
+        let left = tasks.as_array().map_or(0, Vec::len) + containers(&client).await?.len();
         if left == 0 {
             return Ok(());
         }
@@ -125,11 +130,22 @@ async fn remove_all(state: &Path, daemon: &args::Daemon, output: Output) -> Resu
     }
 }
 
-fn plan(services: &[Value], output: Output) {
+/// Containers outside any service that run.
+async fn containers(client: &Client) -> Result<Vec<Value>, Stop> {
+    let filters = r#"{"is-task":["false"],"status":["running","restarting"]}"#;
+    let path = format!("/containers/json?filters={}", dockerapi::client::escape(filters));
+    Ok(client.get(&path).await?.as_array().cloned().unwrap_or_default())
+}
+
+fn plan(services: &[Value], alone: &[Value], output: Output) {
     for service in services {
         let Ok(service) = serde_json::from_value::<Service>(service.clone()) else { continue };
         let running = service.service_status.map_or(0, |status| status.running_tasks);
         let tasks = human::count(usize::try_from(running).unwrap_or(0), "task");
         output.note(&format!("  - service {} ({tasks})", service.spec.name));
+    }
+    for container in alone {
+        let name = container["Names"][0].as_str().unwrap_or("").trim_start_matches('/');
+        output.note(&format!("  ~ container {name} (ended, and kept)"));
     }
 }

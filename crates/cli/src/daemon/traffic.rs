@@ -185,6 +185,7 @@ fn route(route: ours::Route) -> ingress::table::Route {
             ours::Protocol::Tcp => ingress::table::Protocol::Tcp,
         },
         service: route.service,
+        address: route.address,
     }
 }
 

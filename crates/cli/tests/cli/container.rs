@@ -98,11 +98,10 @@ fn images_that_are_in_use_stay() {
 fn what_needs_a_container_runtime_is_refused_with_the_way_that_works() {
     let site = Site::start();
     for (method, path, way) in [
-        ("POST", "/containers/create", "docker service update"),
         ("POST", "/build", "keel build"),
         ("POST", "/commit?container=x", "keel build"),
         ("POST", "/images/create?fromImage=nginx", "one tag at a time"),
-        ("POST", "/swarm/leave", "keel daemon --stop"),
+        ("POST", "/swarm/update", "use Docker Swarm"),
     ] {
         let (status, body) = site.ask(method, path);
         assert!((400..=501).contains(&status) && body.contains(way), "{path}: {status} {body}");

@@ -1,5 +1,6 @@
 //! The binary as it is typed: help, errors, JSON, exit codes, and the daemon's life.
 
+mod alone;
 mod container;
 mod crowd;
 mod daemon;
@@ -16,6 +17,7 @@ mod remote;
 mod secret;
 mod site;
 mod ssh;
+mod swarm;
 mod target;
 mod upload;
 

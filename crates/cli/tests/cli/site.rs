@@ -100,8 +100,16 @@ impl Site {
 
     /// Asks the engine over its socket: status and body.
     pub fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        self.ask_with(method, path, "")
+    }
+
+    /// The same with a body.
+    pub fn ask_with(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut socket = UnixStream::connect(self.path("state/run/engine.sock")).expect("open");
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: keel\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: keel\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         socket.write_all(request.as_bytes()).expect("written");
         let mut bytes = Vec::new();
         socket.read_to_end(&mut bytes).expect("answered");

@@ -8,26 +8,40 @@ use orchestrator::{TaskId, Time};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Api, Call, container::Container, empty, json as respond, limits, stream,
+    Answer, Api, Call,
+    container::{Container, Kind, Seen},
+    json as respond, limits, stream,
     system::memory_bytes,
 };
 use crate::{
     control::container_id,
     driver::{
-        Command, Usage,
+        Usage,
         layer::Layer,
         mount,
-        plan::{self, ImageConfig, signal_number},
+        plan::{self, ImageConfig},
     },
+    image,
     supervisor::{Job, read_json},
 };
 
-const KEYS: [&str; 11] = [
-    "id", "name", "label", "status", "health", "ancestor", "is-task", "before", "since", "network",
+const KEYS: [&str; 15] = [
+    "id",
+    "name",
+    "label",
+    "status",
+    "health",
+    "ancestor",
+    "is-task",
+    "before",
+    "since",
+    "network",
     "volume",
+    "exited",
+    "publish",
+    "expose",
+    "isolation",
 ];
-const KILL: i32 = 9;
-const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// Between two looks at what a container uses.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -38,87 +52,92 @@ impl Api {
         let limit = limit.filter(|limit| *limit > 0);
         // A filter by status, and a limit, look at those that ended as well.
         let is_all = call.is_set("all") || limit.is_some() || filters.get("status").is_some();
-        let found = self.control.read(move |state| {
-            let started = state.world.tasks().filter(|task| task.is_started);
-            let found = started.filter(|task| is_all || !task.observed.is_end());
-            found.map(|task| Container::of(state, task)).collect::<Vec<_>>()
-        });
-        let mut found = found.await?;
-        found.sort_by_key(|container| std::cmp::Reverse(container.task.created_at));
+        let found = self.control.read(Container::all).await?;
+        let mut found: Vec<Container> = found
+            .into_iter()
+            .filter(|container| is_all || container.is_running_or_waits())
+            .collect();
+        found.sort_by_key(|container| std::cmp::Reverse(container.created_at()));
         let now = stamp::now();
         let shown = found
             .iter()
-            .filter(|container| {
-                filters.any("health", |wanted| container.health() == wanted)
-                    && filters.any("status", |wanted| container.state() == wanted)
-                    && filters.any("is-task", |wanted| matches!(wanted, "true" | "1"))
-                    && filters.any("id", |id| container_id(&container.task.id).starts_with(id))
-                    && filters.any("name", |name| {
-                        container.name.contains(name.trim_start_matches(['/', '^']))
+            .filter(|container| fits(container, &filters))
+            .map(|container| container.summary(&self.seen(container), now))
+            .filter(|shown| {
+                filters.labels(&shown["Labels"])
+                    && filters.any("volume", |wanted| {
+                        let mounts = shown["Mounts"].as_array().into_iter().flatten();
+                        mounts
+                            .into_iter()
+                            .any(|m| m["Name"] == wanted || m["Destination"] == wanted)
                     })
-                    && filters.any("ancestor", |image| container.spec().image == image)
-            })
-            .map(|container| container.summary(&self.image_id(container), now))
-            .filter(|shown| filters.labels(&shown["Labels"]));
+            });
         Ok(respond(&Value::Array(shown.take(limit.unwrap_or(usize::MAX)).collect())))
     }
 
-    fn image_id(&self, container: &Container) -> String {
-        self.images.get(&container.spec().image).map(|image| image.id).unwrap_or_default()
+    /// What only the driver and the stores know of it.
+    pub(super) fn seen(&self, container: &Container) -> Seen {
+        let spec = container.spec();
+        let folder = self.tasks.join(&container.id.0);
+        let real = mount::of(&spec, &folder).unwrap_or_default();
+        let mounts = spec.mounts.iter().zip(&real).map(|(asked, mounted)| {
+            let is_read_only = asked.extra.get("ReadOnly").is_some_and(|only| only == true);
+            let kind = if asked.kind.is_empty() { "volume" } else { &asked.kind };
+            json!({
+                "Type": kind, "Name": if kind == "volume" { &asked.source } else { "" },
+                "Source": mounted.source, "Destination": mounted.target, "Driver": "local",
+                "Mode": if is_read_only { "ro" } else { "rw" }, "RW": !is_read_only,
+                "Propagation": "",
+            })
+        });
+        Seen {
+            image_id: self.images.get(&spec.image).map(|image| image.id).unwrap_or_default(),
+            pid: self.control.driver.pid(&container.id),
+            probes: self.control.driver.probed(&container.id),
+            mounts: mounts.collect(),
+        }
     }
 
-    async fn found(&self, key: &str) -> Result<Container, ApiError> {
+    pub(super) async fn found(&self, key: &str) -> Result<Container, ApiError> {
         let key = key.to_owned();
         self.control.find(move |state| Container::find(state, &key)).await
     }
 
     pub(super) async fn container(&self, key: &str) -> Answer {
         let container = self.found(key).await?;
-        let pid = self.control.driver.pid(&container.task.id);
-        let probes = self.control.driver.probed(&container.task.id);
-        let mut shown = container.inspected(&self.image_id(&container), pid, &probes);
-        limits::show(&self.tasks.join(&container.task.id.0), &mut shown);
+        let mut shown = container.inspected(&self.seen(&container));
+        limits::show(&self.tasks.join(&container.id.0), &mut shown);
         Ok(respond(&shown))
     }
 
     pub(super) async fn container_logs(&self, key: &str, call: &Call) -> Answer {
-        let id = self.found(key).await?.task.id;
-        self.task_logs(&id.0, call, StatusCode::BAD_REQUEST).await
-    }
-
-    pub(super) async fn kill(&self, key: &str, call: &Call) -> Answer {
-        let text = call.get("signal").filter(|text| !text.is_empty()).unwrap_or("SIGKILL");
-        let number = signal_number(text)
-            .ok_or_else(|| ApiError::bad_parameter(format!("invalid signal: {text}")))?;
         let container = self.found(key).await?;
-        if container.task.observed.is_end() {
-            return Err(conflict(format!(
-                "Cannot kill container: {key}: container {} is not running",
-                container_id(&container.task.id)
-            )));
+        match &container.kind {
+            Kind::Task { .. } => {
+                self.task_logs(&container.id.0, call, StatusCode::BAD_REQUEST).await
+            }
+            Kind::Alone(_) => self.alone_logs(&container, call),
         }
-        self.control.driver.send(Command::Signal(container.task.id, number));
-        Ok(empty(StatusCode::NO_CONTENT))
     }
 
     /// A running container's task, files and job.
     pub(super) async fn running(&self, key: &str) -> Result<(TaskId, Layer, Job), ApiError> {
         let container = self.found(key).await?;
-        let id = container_id(&container.task.id);
-        let job = read_json::<Job>(&self.tasks.join(&container.task.id.0).join("task.json"));
-        match job.filter(|_| !container.task.observed.is_end()) {
-            Some(job) => Ok((container.task.id.clone(), self.files(&container)?, job)),
+        let id = container_id(&container.id);
+        let job = read_json::<Job>(&self.tasks.join(&container.id.0).join("task.json"));
+        match job.filter(|_| container.is_running()) {
+            Some(job) => Ok((container.id.clone(), self.files(&container)?, job)),
             None => Err(conflict(format!("container {id} is not running"))),
         }
     }
 
     /// The files that a container has, running or not.
-    fn files(&self, container: &Container) -> Result<Layer, ApiError> {
+    pub(super) fn files(&self, container: &Container) -> Result<Layer, ApiError> {
         let spec = container.spec();
         let image = self.images.get(&spec.image)?;
         let root = self.images.root(&image)?;
         let config = ImageConfig(&image.config);
-        let folder = self.tasks.join(&container.task.id.0);
+        let folder = self.tasks.join(&container.id.0);
         let job = read_json::<Job>(&folder.join("task.json"));
         let mounts = match job.map(|job| job.mounts).filter(|mounts| !mounts.is_empty()) {
             Some(mounts) => mounts,
@@ -131,86 +150,16 @@ impl Api {
         self.files(&self.found(key).await?)
     }
 
-    /// The stop signal, and after the time given (or the service's grace period) SIGKILL. The
-    /// service then does what its restart policy says.
-    pub(super) async fn stop(&self, key: &str, call: &Call) -> Answer {
-        let container = self.found(key).await?;
-        if container.task.observed.is_end() {
-            return Ok(empty(StatusCode::NOT_MODIFIED));
-        }
-        let spec = container.spec();
-        let image = self.images.get(&spec.image)?;
-        let named = call.get("signal").and_then(signal_number);
-        let signal = named.unwrap_or_else(|| plan::stop_signal(&ImageConfig(&image.config), &spec));
-        let patience = match call.get("t").and_then(|seconds| seconds.parse::<i64>().ok()) {
-            Some(seconds) => u64::try_from(seconds).map_or(FOR_EVER, Duration::from_secs),
-            None => plan::grace(&spec),
-        };
-        let task = container.task.id;
-        self.control.driver.send(Command::Signal(task.clone(), signal));
-        if tokio::time::timeout(patience, self.end_of(&task)).await.is_err() {
-            self.control.driver.send(Command::Signal(task.clone(), KILL));
-            self.end_of(&task).await?;
-        }
-        Ok(empty(StatusCode::NO_CONTENT))
-    }
-
-    pub(super) async fn wait(&self, key: &str) -> Answer {
-        let container = self.found(key).await?;
-        let code = self.end_of(&container.task.id).await?;
-        Ok(respond(&json!({ "StatusCode": code })))
-    }
-
-    /// Only by force, and only a running one: those that ended are the service's history.
-    pub(super) async fn remove_container(&self, key: &str, call: &Call) -> Answer {
-        let container = self.found(key).await?;
-        let id = container_id(&container.task.id);
-        if container.task.observed.is_end() {
-            return Err(conflict(format!(
-                "container {id} has ended and is part of its service's history \
-                 (`docker service ps`); it goes when the history is trimmed or the service removed"
-            )));
-        }
-        if !call.is_set("force") {
-            return Err(conflict(format!(
-                "cannot remove container {:?}: container is running: stop the container before \
-                 removing or force remove",
-                format!("/{}", container.name)
-            )));
-        }
-        self.control.driver.send(Command::Signal(container.task.id.clone(), KILL));
-        self.end_of(&container.task.id).await?;
-        Ok(empty(StatusCode::NO_CONTENT))
-    }
-
-    /// Waits for a task's end; its exit code. One that is gone ended.
-    async fn end_of(&self, task: &TaskId) -> Result<i32, ApiError> {
-        let mut saved = self.control.saved.clone();
-        loop {
-            let id = task.clone();
-            let code = self.control.read(move |state| match state.world.task(&id) {
-                None => Some(137),
-                Some(task) if task.observed.is_end() => Some(task.exit_code.unwrap_or(0)),
-                Some(_) => None,
-            });
-            if let Some(code) = code.await? {
-                return Ok(code);
-            }
-            let ended = || ApiError::unavailable("the engine is ending; try again");
-            saved.changed().await.map_err(|_| ended())?;
-        }
-    }
-
     /// One object (`stream=0`), or one each second for as long as the task runs.
     pub(super) async fn container_stats(&self, key: &str, call: &Call) -> Answer {
         let container = self.found(key).await?;
         let is_stream = call.get("stream").is_none() || call.is_set("stream");
-        let mut before = self.sample(&container.task.id).await;
+        let mut before = self.sample(&container.id).await;
         if !is_stream {
             if !call.is_set("one-shot") {
                 tokio::time::sleep(SAMPLE).await;
             }
-            let now = self.sample(&container.task.id).await;
+            let now = self.sample(&container.id).await;
             return Ok(respond(&stats(&container, &before, &now)));
         }
         let (lines, response) = stream::open("application/json");
@@ -222,7 +171,7 @@ impl Api {
                     () = tokio::time::sleep(SAMPLE) => {}
                     _ = ends.wait_for(|ends| *ends) => return,
                 }
-                let now = api.sample(&container.task.id).await;
+                let now = api.sample(&container.id).await;
                 let line = format!("{}\n", stats(&container, &before, &now));
                 if lines.send(line.into()).await.is_err() || now.usage.processes == 0 {
                     return;
@@ -245,7 +194,36 @@ impl Api {
     }
 }
 
-fn conflict(message: String) -> ApiError {
+/// What `docker ps --filter` asks for, labels and volumes apart.
+fn fits(container: &Container, filters: &Filters) -> bool {
+    let is_task = matches!(container.kind, Kind::Task { .. });
+    filters.any("health", |wanted| container.health() == wanted)
+        && filters.any("status", |wanted| container.state() == wanted)
+        && filters.any("is-task", |wanted| matches!(wanted, "true" | "1") == is_task)
+        && filters.any("id", |id| container_id(&container.id).starts_with(id))
+        && filters.any("name", |name| is_named(&container.name, name))
+        && filters.any("ancestor", |image| {
+            image::normalised(&container.image()) == image::normalised(image)
+        })
+        && filters.any("network", |name| container.networks().iter().any(|own| own == name))
+        && filters.any("exited", |code| {
+            container.state() == "exited" && container.exit_code().to_string() == code
+        })
+}
+
+/// The part of Docker's name patterns that people use: `^` and `$` at its ends.
+fn is_named(name: &str, pattern: &str) -> bool {
+    let (starts, ends) = (pattern.starts_with('^'), pattern.ends_with('$'));
+    let wanted = pattern.trim_start_matches('^').trim_start_matches('/').trim_end_matches('$');
+    match (starts || pattern.starts_with('/'), ends) {
+        (true, true) => name == wanted,
+        (true, false) => name.starts_with(wanted),
+        (false, true) => name.ends_with(wanted),
+        (false, false) => name.contains(wanted),
+    }
+}
+
+pub(super) fn conflict(message: String) -> ApiError {
     ApiError { status: StatusCode::CONFLICT, message }
 }
 
@@ -272,7 +250,7 @@ fn stats(container: &Container, before: &Sample, now: &Sample) -> Value {
     let limit = now.usage.memory_limit_bytes.map_or(machine, |limit| limit.min(machine));
     let cache = now.usage.cache_bytes;
     json!({
-        "id": container_id(&container.task.id), "name": format!("/{}", container.name),
+        "id": container_id(&container.id), "name": format!("/{}", container.name),
         "read": stamp::text(now.at), "preread": stamp::text(before.at),
         "cpu_stats": cpu(now), "precpu_stats": cpu(before),
         "memory_stats": { "usage": now.usage.memory_bytes, "limit": limit,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use dockerapi::{ApiError, frame};
-use http::{HeaderValue, StatusCode, header};
-use hyper::{Response, upgrade::OnUpgrade};
+use http::StatusCode;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use orchestrator::TaskId;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Answer, Api, Call, empty, full, json as respond};
+use super::{Answer, Api, Call, attach::switched, empty, json as respond};
 use crate::{
     control::{container_id, random_id},
     exec::{self, Order, terminal::Terminal},
@@ -187,21 +187,6 @@ impl Api {
     }
 }
 
-/// 101, after which the connection carries the command's streams.
-fn switched(has_terminal: bool) -> Response<super::Body> {
-    let mut response = Response::new(full(""));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let kind = match has_terminal {
-        true => "application/vnd.docker.raw-stream",
-        false => "application/vnd.docker.multiplexed-stream",
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    response
-}
-
 /// A command that is started.
 struct Running {
     api: Api,
@@ -241,9 +226,7 @@ impl Running {
                 status = child.wait() => break status.map_or(-1, exec::exit_code),
                 _ = saved.changed() => {
                     let task = self.task.clone();
-                    let lives = self.api.control.read(move |state| {
-                        state.world.task(&task).is_some_and(|task| !task.observed.is_end())
-                    });
+                    let lives = self.api.control.read(move |state| state.is_running(&task));
                     if !lives.await.unwrap_or(true) {
                         exec::kill(&child);
                         let _ = child.start_kill();

@@ -219,7 +219,9 @@ impl Api {
                     let back = back.flatten().map(|(_, spec)| spec);
                     std::iter::once(&service.spec).chain(back)
                 });
-                tasks.chain(specs.map(|spec| Arc::clone(&spec.task.definition))).collect()
+                let alone = state.containers.values().map(|own| Arc::clone(&own.definition));
+                let specs = specs.map(|spec| Arc::clone(&spec.task.definition));
+                tasks.chain(specs).chain(alone).collect()
             })
             .await?;
         let references = definitions.iter().filter_map(|definition| {

@@ -14,10 +14,11 @@ use std::{
 use bytes::Bytes;
 use dockerapi::{ApiError, client::escape, frame, stamp};
 use http::StatusCode;
-use orchestrator::{ServiceId, TaskId, Time};
+use hyper::Response;
+use orchestrator::{ServiceId, Task, TaskId, Time};
 use tokio::sync::mpsc;
 
-use super::{Answer, Api, Call, stream};
+use super::{Answer, Api, Body, Call, container::Container, stream};
 use crate::{
     control::find_task,
     log::{Line, Reader},
@@ -38,6 +39,8 @@ struct Options {
     since: Time,
     timestamps: bool,
     details: bool,
+    /// A terminal's output has no frames.
+    is_raw: bool,
 }
 
 impl Options {
@@ -65,6 +68,7 @@ impl Options {
             since,
             timestamps: call.is_set("timestamps"),
             details: call.is_set("details"),
+            is_raw: false,
         })
     }
 
@@ -78,12 +82,15 @@ impl Options {
             text.push_str(&stamp::text(line.at));
             text.push(' ');
         }
-        if self.details {
+        if self.details && !details.is_empty() {
             text.push_str(details);
             text.push(' ');
         }
         text.push_str(&line.text);
         text.push('\n');
+        if self.is_raw {
+            return text.into_bytes();
+        }
         let stream = if line.is_error { frame::Stream::Stderr } else { frame::Stream::Stdout };
         frame::encode(stream, text.as_bytes())
     }
@@ -148,6 +155,15 @@ fn count(folder: &Path, options: &Options) -> usize {
     lines.filter(|line| options.wants(line)).count()
 }
 
+/// Whose logs are wanted.
+#[derive(Clone, Debug)]
+enum Which {
+    Service(ServiceId),
+    Task(TaskId),
+    /// Outside any service.
+    Container(TaskId),
+}
+
 /// The tasks whose logs are wanted, and whether more may come.
 struct Wanted {
     tasks: Vec<(TaskId, PathBuf, String)>,
@@ -159,39 +175,56 @@ impl Api {
         let options = Options::parse(call, StatusCode::INTERNAL_SERVER_ERROR)?;
         let key = key.to_owned();
         let service = self.control.find(move |state| state.find_service(&key)).await?;
-        self.logs(service, None, options).await
+        Ok(self.logs(Which::Service(service), options))
     }
 
     /// `refusal` as in [`Options::parse`].
     pub(super) async fn task_logs(&self, key: &str, call: &Call, refusal: StatusCode) -> Answer {
         let options = Options::parse(call, refusal)?;
         let key = key.to_owned();
-        let found = self.control.find(move |state| {
-            let id = find_task(&state.world, &key)?;
-            let service = state.world.task(&id).map(|task| task.service.clone());
-            Ok((id, service.ok_or_else(|| ApiError::not_found(format!("task {key} not found")))?))
-        });
-        let (task, service) = found.await?;
-        self.logs(service, Some(task), options).await
+        let task = self.control.find(move |state| find_task(&state.world, &key)).await?;
+        Ok(self.logs(Which::Task(task), options))
     }
 
-    async fn logs(&self, service: ServiceId, only: Option<TaskId>, options: Options) -> Answer {
-        let (pieces, response) = stream::open("application/vnd.docker.multiplexed-stream");
+    /// Of a container outside any service.
+    pub(super) fn alone_logs(&self, container: &Container, call: &Call) -> Answer {
+        let mut options = Options::parse(call, StatusCode::BAD_REQUEST)?;
+        options.is_raw = container.has_terminal();
+        Ok(self.logs(Which::Container(container.id.clone()), options))
+    }
+
+    /// What a task says from now on, for a client that attaches to it.
+    pub(super) fn follow(&self, task: TaskId) -> mpsc::Receiver<Bytes> {
+        let options = Options {
+            stdout: true,
+            stderr: true,
+            follow: true,
+            tail: Some(0),
+            since: Time(0),
+            timestamps: false,
+            details: false,
+            is_raw: false,
+        };
+        let (pieces, received) = mpsc::channel(8);
         let api = self.clone();
-        tokio::spawn(async move { api.send_logs(service, only, options, pieces).await });
-        Ok(response)
+        tokio::spawn(async move { api.send_logs(Which::Task(task), options, pieces).await });
+        received
+    }
+
+    fn logs(&self, which: Which, options: Options) -> Response<Body> {
+        let (pieces, response) = stream::open(match options.is_raw {
+            true => "application/vnd.docker.raw-stream",
+            false => "application/vnd.docker.multiplexed-stream",
+        });
+        let api = self.clone();
+        tokio::spawn(async move { api.send_logs(which, options, pieces).await });
+        response
     }
 
     /// Everything there is, then (with follow) what comes, of later tasks as well.
-    async fn send_logs(
-        &self,
-        service: ServiceId,
-        only: Option<TaskId>,
-        options: Options,
-        pieces: mpsc::Sender<Bytes>,
-    ) {
+    async fn send_logs(&self, which: Which, options: Options, pieces: mpsc::Sender<Bytes>) {
         let (mut saved, mut ends) = (self.control.saved.clone(), self.ends.clone());
-        let mut wanted = self.wanted_logs(&service, only.as_ref()).await;
+        let mut wanted = self.wanted_logs(&which).await;
         // A tail is of what there is now; tasks that come later are followed from their first line.
         let mut skip = None;
         let mut sources = BTreeMap::new();
@@ -221,32 +254,40 @@ impl Api {
             }
             if saved.has_changed().unwrap_or(true) {
                 saved.borrow_and_update();
-                wanted = self.wanted_logs(&service, only.as_ref()).await;
+                wanted = self.wanted_logs(&which).await;
             }
         }
     }
 
-    async fn wanted_logs(&self, service: &ServiceId, only: Option<&TaskId>) -> Wanted {
-        let (service, only, root) = (service.clone(), only.cloned(), self.tasks.clone());
+    async fn wanted_logs(&self, which: &Which) -> Wanted {
+        let (which, root) = (which.clone(), self.tasks.clone());
         let found = self.control.read(move |state| {
-            let tasks = state.world.tasks_of(&service);
-            let tasks = tasks
-                .filter(|task| only.as_ref().is_none_or(|only| *only == task.id))
-                .map(|task| {
-                    let pairs = [
-                        ("com.docker.swarm.node.id", &task.node),
-                        ("com.docker.swarm.service.id", &task.service.0),
-                        ("com.docker.swarm.task.id", &task.id.0),
-                    ];
-                    let pairs = pairs.map(|(key, value)| format!("{key}={}", escape(value)));
-                    (task.id.clone(), root.join(&task.id.0), pairs.join(","))
-                })
-                .collect();
-            let is_over = match &only {
-                Some(only) => state.world.task(only).is_none_or(|task| task.observed.is_end()),
-                None => state.world.service(&service).is_none(),
+            let of = |task: &Task| {
+                let pairs = [
+                    ("com.docker.swarm.node.id", &task.node),
+                    ("com.docker.swarm.service.id", &task.service.0),
+                    ("com.docker.swarm.task.id", &task.id.0),
+                ];
+                let pairs = pairs.map(|(key, value)| format!("{key}={}", escape(value)));
+                (task.id.clone(), root.join(&task.id.0), pairs.join(","))
             };
-            Wanted { tasks, is_over }
+            match &which {
+                Which::Service(service) => Wanted {
+                    tasks: state.world.tasks_of(service).map(of).collect(),
+                    is_over: state.world.service(service).is_none(),
+                },
+                Which::Task(task) => {
+                    let task = state.world.task(task);
+                    let is_over = task.is_none_or(|task| task.observed.is_end());
+                    Wanted { tasks: task.into_iter().map(of).collect(), is_over }
+                }
+                Which::Container(id) => {
+                    let is_there = state.containers.contains_key(id);
+                    let own = (id.clone(), root.join(&id.0), String::new());
+                    let is_over = !state.is_running_or_waits(id);
+                    Wanted { tasks: is_there.then_some(own).into_iter().collect(), is_over }
+                }
+            }
         });
         found.await.unwrap_or(Wanted { tasks: Vec::new(), is_over: true })
     }
@@ -316,6 +357,7 @@ mod tests {
             since: Time(0),
             timestamps: false,
             details: false,
+            is_raw: false,
         }
     }
 

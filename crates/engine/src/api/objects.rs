@@ -1,13 +1,24 @@
 //! Configs, secrets, networks and volumes: objects with a spec, a name and labels.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use dockerapi::{ApiError, filter::Filters, stamp};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Call, empty, images::blocking, json as respond, with_status};
+use super::{
+    Answer, Api, Call,
+    container::Container,
+    empty,
+    images::blocking,
+    json as respond,
+    swarm::no_manager,
+    usage::{is_predefined, refuse_used_volume},
+    with_status,
+};
 use crate::{
-    control::{State, name_of, random_id},
+    control::{State, container_id, name_of, random_id},
     driver::mount,
     template,
 };
@@ -22,9 +33,28 @@ pub(super) fn kind(plural: &str) -> &'static str {
     }
 }
 
+/// The containers that are said to be in a network.
+fn members(state: &State, network: &str) -> Value {
+    let all = state.containers.values().filter(|own| own.is_up()).map(Container::alone);
+    let members = all.filter(|own| own.networks().iter().any(|name| name == network));
+    let members = members.map(|own| {
+        let member = json!({
+            "Name": own.name, "EndpointID": "", "MacAddress": "", "IPv4Address": "",
+            "IPv6Address": "",
+        });
+        (container_id(&own.id), member)
+    });
+    Value::Object(members.collect())
+}
+
 /// As the API shows it: a secret's data never.
-fn shown(kind: &str, object: &Value) -> Value {
+fn shown(kind: &str, object: &Value, tasks: &Path) -> Value {
     let mut object = object.clone();
+    if kind == "volume"
+        && let Some(folder) = mount::volume(tasks, name_of(&object))
+    {
+        object["Mountpoint"] = json!(folder);
+    }
     if kind == "secret"
         && let Some(spec) = object.get_mut("Spec").and_then(Value::as_object_mut)
     {
@@ -37,6 +67,7 @@ impl Api {
     pub(super) async fn objects(&self, kind: &'static str, call: &Call) -> Answer {
         let known = ["id", "name", "label", "names", "driver", "type", "scope", "dangling"];
         let filters = Filters::parse(call.get("filters"), &known)?;
+        let tasks = self.tasks.clone();
         let list = self.control.read(move |state| {
             let objects = state.objects[kind].iter();
             let fits = objects.filter(|(id, object)| {
@@ -46,7 +77,7 @@ impl Api {
                     && filters.any("driver", |wanted| object["Driver"] == wanted)
                     && filters.labels(labels.unwrap_or(&Value::Null))
             });
-            fits.map(|(_, object)| shown(kind, object)).collect::<Vec<_>>()
+            fits.map(|(_, object)| shown(kind, object, &tasks)).collect::<Vec<_>>()
         });
         let list = json!(list.await?);
         let list =
@@ -55,16 +86,23 @@ impl Api {
     }
 
     pub(super) async fn object(&self, kind: &'static str, key: &str) -> Answer {
-        let key = key.to_owned();
-        let object = self.control.write(move |state| {
+        let (key, tasks) = (key.to_owned(), self.tasks.clone());
+        let object = self.control.find(move |state| {
             let id = state.find_object(kind, &key)?;
-            Ok(shown(kind, &state.objects[kind][&id]))
+            let mut object = shown(kind, &state.objects[kind][&id], &tasks);
+            if kind == "network" {
+                object["Containers"] = members(state, name_of(&object));
+            }
+            Ok(object)
         });
         Ok(respond(&object.await?))
     }
 
     pub(super) async fn create_object(&self, kind: &'static str, call: Call) -> Answer {
         let body = call.json().await?;
+        if kind == "network" && body["Driver"] == "overlay" && !self.control.is_in_swarm() {
+            return Err(no_manager());
+        }
         let created = self.control.write(move |state| match kind {
             "config" | "secret" => create_data(state, kind, body),
             "network" => create_network(state, body),
@@ -81,7 +119,9 @@ impl Api {
                 _ => Ok(create_volume(state, &body)),
             },
         });
-        Ok(with_status(StatusCode::CREATED, &created.await?))
+        let created = created.await?;
+        let created = if kind == "volume" { shown(kind, &created, &self.tasks) } else { created };
+        Ok(with_status(StatusCode::CREATED, &created))
     }
 
     /// Only labels may change.
@@ -118,6 +158,13 @@ impl Api {
         let delete = self.control.write(move |state| {
             let id = state.find_object(kind, &key)?;
             let name = name_of(&state.objects[kind][&id]).to_owned();
+            if kind == "volume" {
+                refuse_used_volume(state, &name)?;
+            }
+            if kind == "network" && is_predefined(&name) {
+                let message = format!("{name} is a pre-defined network and cannot be removed");
+                return Err(ApiError { status: StatusCode::FORBIDDEN, message });
+            }
             let users = state.users_of(&id);
             if !users.is_empty() {
                 let noun = if users.len() == 1 { "service" } else { "services" };
@@ -185,9 +232,21 @@ fn create_network(state: &mut State, spec: Value) -> Result<Value, ApiError> {
     let id = random_id();
     let mut object = spec;
     object["Id"] = json!(id);
-    object["Scope"] = json!("swarm");
+    let driver = object["Driver"].as_str().filter(|driver| !driver.is_empty());
+    let is_overlay = driver == Some("overlay");
+    object["Driver"] = json!(driver.unwrap_or("bridge"));
+    object["Scope"] = json!(if is_overlay { "swarm" } else { "local" });
     object["Created"] = json!(stamp::text(state.now()));
-    for (key, default) in [("Labels", json!({})), ("Driver", json!("overlay"))] {
+    let defaults = [
+        ("Labels", json!({})),
+        ("Options", json!({})),
+        ("IPAM", json!({ "Driver": "default", "Options": {}, "Config": [] })),
+        ("EnableIPv6", json!(false)),
+        ("Internal", json!(false)),
+        ("Attachable", json!(false)),
+        ("Ingress", json!(false)),
+    ];
+    for (key, default) in defaults {
         if object.get(key).is_none_or(Value::is_null) {
             object[key] = default;
         }
@@ -220,6 +279,7 @@ mod tests {
     #[test]
     fn a_secret_is_shown_without_its_data_and_a_config_with_it() {
         let object = json!({ "Spec": { "Name": "x", "Data": "aGk=" } });
+        let shown = |kind: &str, object: &Value| shown(kind, object, Path::new("/state/tasks"));
         assert!(shown("secret", &object)["Spec"].get("Data").is_none());
         assert_eq!(shown("config", &object)["Spec"]["Data"], "aGk=");
     }

@@ -114,7 +114,8 @@ impl Api {
         })))
     }
 
-    /// Removes every service, for `keel daemon --stop --all`.
+    /// Removes every service and ends every container, for `keel daemon --stop --all`. Containers
+    /// stay, and their restart policies say whether they start with the next engine.
     pub(super) async fn stop_all(&self) -> Answer {
         let stop = self.control.write(|state| {
             let ids: Vec<_> = state.world.services().map(|service| service.id.clone()).collect();
@@ -122,6 +123,7 @@ impl Api {
                 state.step(Event::ServiceRemoved { id: id.clone() });
                 state.put_service(&id);
             }
+            state.step_containers(&crate::container::Event::EngineEnds);
             Ok(())
         });
         stop.await?;

@@ -5,7 +5,7 @@ use http::Method;
 use hyper::{Request, body::Incoming, upgrade::OnUpgrade};
 use serde_json::json;
 
-use super::{Answer, Api, Call, json as respond, objects, query, system, unescape};
+use super::{Answer, Api, Call, json as respond, objects, query, swarm, system, unescape};
 
 impl Api {
     pub(super) async fn route(self, request: Request<Incoming>) -> Answer {
@@ -19,7 +19,11 @@ impl Api {
             path.split('/').filter(|part| !part.is_empty()).map(unescape).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let method = head.method.as_str();
+        if swarm::needs_swarm(method, &parts) && !self.control.is_in_swarm() {
+            return Err(swarm::no_manager());
+        }
         match parts.as_slice() {
+            ["swarm", ..] => self.swarm_route(method, &parts, call).await,
             ["services" | "tasks", ..] => self.service_route(method, &parts, call).await,
             ["configs" | "secrets" | "networks" | "volumes", ..] => {
                 self.object_route(method, &parts, call).await
@@ -33,18 +37,16 @@ impl Api {
 
     async fn system_route(&self, method: &Method, parts: &[&str], call: Call) -> Answer {
         match (method.as_str(), parts) {
-            ("GET" | "HEAD", ["_ping"]) => Ok(system::ping(method)),
+            ("GET" | "HEAD", ["_ping"]) => Ok(system::ping(method, self.control.is_in_swarm())),
             ("GET", ["version"]) => Ok(respond(&system::version())),
             ("GET", ["info"]) => self.info().await,
             ("GET", ["events"]) => self.events(&call).await,
-            ("GET", ["system", "df"]) => Ok(self.disk_usage()),
-            ("GET", ["swarm"]) => self.swarm().await,
-            ("POST", ["swarm", "init" | "join"]) => Err(system::already_a_swarm()),
-            ("POST", ["swarm", "leave"]) => Err(ApiError::not_supported(
-                "the embedded engine is a swarm of its one node for as long as it runs; end it, \
-                 with all that runs, with `keel daemon --stop --all`",
-            )),
-            ("POST", ["swarm", "update"] | ["nodes", _, "update"]) => Err(ApiError::not_supported(
+            ("GET", ["system", "df"]) => self.disk_usage().await,
+            // There is no cache of builds.
+            ("POST", ["build", "prune"]) => {
+                Ok(respond(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })))
+            }
+            ("POST", ["nodes", _, "update"]) => Err(ApiError::not_supported(
                 "the embedded engine has one node with fixed settings; use a Docker Swarm for more",
             )),
             ("GET", ["nodes"]) => self.nodes(&call).await,
@@ -89,13 +91,13 @@ impl Api {
         match (method, &parts[1..]) {
             ("GET", []) => self.objects(kind, &call).await,
             ("POST", ["create"]) => self.create_object(kind, call).await,
-            ("POST", ["prune"]) if !is_data => Err(ApiError::not_supported(format!(
-                "the embedded engine does not prune {0}; remove what you name with \
-                 `docker {kind} rm`",
-                parts[0]
-            ))),
-            ("POST", [_, "connect" | "disconnect"]) if kind == "network" => {
-                Err(single_containers())
+            ("POST", ["prune"]) if kind == "volume" => self.prune_volumes(&call).await,
+            ("POST", ["prune"]) if kind == "network" => self.prune_networks(&call).await,
+            ("POST", [id, "connect"]) if kind == "network" => {
+                self.connect_network(id, call, true).await
+            }
+            ("POST", [id, "disconnect"]) if kind == "network" => {
+                self.connect_network(id, call, false).await
             }
             ("GET", [id]) => self.object(kind, id).await,
             ("POST", [id, "update"]) if is_data => self.update_object(kind, id, call).await,
@@ -133,12 +135,21 @@ impl Api {
     async fn container_route(&self, method: &str, parts: &[&str], call: Call) -> Answer {
         match (method, parts) {
             ("GET", ["containers", "json"]) => self.containers(&call).await,
+            ("POST", ["containers", "create"]) => self.create_container(call).await,
+            ("POST", ["containers", "prune"]) => self.prune_containers(&call).await,
+            ("POST", ["containers", id, "start"]) => self.start_container(id).await,
+            ("POST", ["containers", id, "restart"]) => self.restart_container(id, &call).await,
+            ("POST", ["containers", id, "rename"]) => self.rename_container(id, &call).await,
+            ("POST", ["containers", id, "update"]) => self.update_container(id, call).await,
+            ("POST", ["containers", id, "attach"]) => self.attach(id, call).await,
+            ("POST", ["containers", id, "resize"]) => self.resize_container(id, &call).await,
+            ("GET", ["containers", id, "top"]) => self.top(id).await,
             ("GET", ["containers", id, "json"]) => self.container(id).await,
             ("GET", ["containers", id, "logs"]) => self.container_logs(id, &call).await,
             ("GET", ["containers", id, "stats"]) => self.container_stats(id, &call).await,
             ("POST", ["containers", id, "kill"]) => self.kill(id, &call).await,
             ("POST", ["containers", id, "stop"]) => self.stop(id, &call).await,
-            ("POST", ["containers", id, "wait"]) => self.wait(id).await,
+            ("POST", ["containers", id, "wait"]) => self.wait(id, &call).await,
             ("DELETE", ["containers", id]) => self.remove_container(id, &call).await,
             ("HEAD", ["containers", id, "archive"]) => self.stat_path(id, &call).await,
             ("GET", ["containers", id, "archive"]) => self.copy_out(id, &call).await,
@@ -147,8 +158,13 @@ impl Api {
             ("POST", ["exec", id, "start"]) => self.start_exec(id, call).await,
             ("POST", ["exec", id, "resize"]) => self.resize_exec(id, &call),
             ("GET", ["exec", id, "json"]) => self.exec(id),
-            ("GET" | "POST" | "PUT" | "HEAD" | "DELETE", ["containers" | "exec", _, ..]) => {
-                Err(single_containers())
+            (_, ["containers", id, "pause" | "unpause" | "export" | "changes" | "checkpoints"]) => {
+                let id = self.found(id).await?.name;
+                Err(ApiError::not_supported(format!(
+                    "the embedded engine cannot do that with {id}: what it runs are processes of \
+                     this machine, with files but no file system of their own; use a Docker engine \
+                     for it"
+                )))
             }
             _ => Err(unknown()),
         }
@@ -167,14 +183,6 @@ impl Api {
 }
 
 /// Docker's words.
-fn unknown() -> ApiError {
+pub(super) fn unknown() -> ApiError {
     ApiError::not_found("page not found")
-}
-
-fn single_containers() -> ApiError {
-    ApiError::not_supported(
-        "the embedded engine runs services, whose tasks are processes of this machine; change the \
-         service (`docker service update`, `keel deploy`), or use a Docker engine for single \
-         containers",
-    )
 }

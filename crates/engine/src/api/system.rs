@@ -6,10 +6,10 @@ use http::{Method, header::HeaderValue};
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::{Answer, Api, Body, Call, full, json as respond};
+use super::{Answer, Api, Body, Call, container::Container, full, json as respond, swarm};
 use crate::control::{State, hostname};
 
-pub(super) fn ping(method: &Method) -> Response<Body> {
+pub(super) fn ping(method: &Method, is_in_swarm: bool) -> Response<Body> {
     let body: &'static [u8] = if method == Method::HEAD { b"" } else { b"OK" };
     let mut response = Response::new(full(Bytes::from_static(body)));
     let headers = response.headers_mut();
@@ -22,7 +22,7 @@ pub(super) fn ping(method: &Method) -> Response<Body> {
     set("ostype", "linux".to_owned());
     set("docker-experimental", "false".to_owned());
     set("builder-version", "1".to_owned());
-    set("swarm", "active/manager".to_owned());
+    set("swarm", if is_in_swarm { "active/manager" } else { "inactive" }.to_owned());
     set("cache-control", "no-cache, no-store, must-revalidate".to_owned());
     set("server", format!("Evenkeel/{} (linux)", env!("CARGO_PKG_VERSION")));
     set("content-type", "text/plain; charset=utf-8".to_owned());
@@ -30,23 +30,49 @@ pub(super) fn ping(method: &Method) -> Response<Body> {
 }
 
 pub(super) fn version() -> Value {
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     json!({
         "Platform": { "Name": "Evenkeel embedded engine" },
         "Version": env!("CARGO_PKG_VERSION"),
         "ApiVersion": api_version::text(api_version::NEWEST),
         "MinAPIVersion": api_version::text(api_version::OLDEST),
-        "Os": "linux", "Arch": "amd64", "KernelVersion": kernel,
+        "Os": "linux", "Arch": "amd64", "KernelVersion": kernel(),
         "GitCommit": "", "GoVersion": "", "BuildTime": "",
         "Components": [],
     })
 }
 
-pub(super) fn already_a_swarm() -> ApiError {
-    ApiError::unavailable(
-        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
-         join another one.",
-    )
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The part of `GET /info` that never changes.
+fn fixed() -> Value {
+    let mut info = json!({
+        "ServerVersion": env!("CARGO_PKG_VERSION"), "KernelVersion": kernel(),
+        "OperatingSystem": "Evenkeel embedded engine", "OSVersion": "", "OSType": "linux",
+        "Architecture": "x86_64", "ContainersPaused": 0, "Driver": "process", "DriverStatus": [],
+        "LoggingDriver": "json-file", "CgroupDriver": "none", "DefaultRuntime": "process",
+        "Runtimes": { "process": { "path": "keel" } }, "SecurityOptions": [], "Labels": [],
+        "Plugins": {
+            "Volume": ["local"], "Network": ["bridge", "host", "null", "overlay"],
+            "Authorization": null, "Log": ["json-file"],
+        },
+        "LiveRestoreEnabled": true, "IPv4Forwarding": true, "Debug": false,
+        "ExperimentalBuild": false, "Isolation": "", "InitBinary": "", "RegistryConfig": null,
+        "Warnings": ["No isolation: what runs are processes of this machine"],
+    });
+    for limit in [
+        "MemoryLimit",
+        "SwapLimit",
+        "CpuCfsPeriod",
+        "CpuCfsQuota",
+        "CPUShares",
+        "CPUSet",
+        "PidsLimit",
+    ] {
+        info[limit] = json!(false);
+    }
+    info
 }
 
 fn node(state: &State) -> Value {
@@ -73,55 +99,27 @@ impl Api {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = memory_bytes();
         let cgroups = self.cgroups.clone();
-        let info = self
-            .control
-            .read(move |state| {
-                let running = state.world.tasks().filter(|task| task.is_live()).count();
-                json!({
-                    "ID": state.cluster_id,
-                    "Name": hostname(), "NCPU": cpus, "MemTotal": memory,
-                    "ServerVersion": env!("CARGO_PKG_VERSION"),
-                    "OperatingSystem": "Evenkeel embedded engine",
-                    "OSType": "linux", "Architecture": "x86_64",
-                    "Containers": running, "ContainersRunning": running, "ContainersPaused": 0,
-                    "ContainersStopped": 0, "Images": images, "Driver": "process",
-                    "Swarm": {
-                        "NodeID": state.node_id, "NodeAddr": "127.0.0.1",
-                        "LocalNodeState": "active", "ControlAvailable": true, "Error": "",
-                        "RemoteManagers": [{ "NodeID": state.node_id, "Addr": "127.0.0.1:2377" }],
-                        "Nodes": 1, "Managers": 1,
-                        "Cluster": {
-                            "ID": state.cluster_id, "Version": { "Index": 9 },
-                            "CreatedAt": stamp::text(state.created_at),
-                            "UpdatedAt": stamp::text(state.created_at),
-                            "Spec": { "Name": "default", "Labels": {} },
-                        },
-                    },
-                })
-            })
-            .await?;
-        let mut info = info;
+        let root = self.tasks.parent().map(std::path::Path::to_owned);
+        let info = self.control.read(move |state| {
+            let all = Container::all(state);
+            let is = |wanted: &str| all.iter().filter(|c| c.state() == wanted).count();
+            let running = is("running") + is("restarting");
+            let mut info = fixed();
+            let own = json!({
+                "ID": state.cluster_id, "Name": hostname(), "NCPU": cpus, "MemTotal": memory,
+                "Containers": all.len(), "ContainersRunning": running,
+                "ContainersStopped": all.len() - running, "Images": images,
+                "DockerRootDir": root, "SystemTime": stamp::text(stamp::now()),
+                "Swarm": swarm::info(state),
+            });
+            if let (Some(info), Some(own)) = (info.as_object_mut(), own.as_object()) {
+                info.extend(own.clone());
+            }
+            info
+        });
+        let mut info = info.await?;
         super::limits::show_machine(&cgroups, &mut info);
         Ok(respond(&info))
-    }
-
-    pub(super) async fn swarm(&self) -> Answer {
-        let swarm = self
-            .control
-            .read(|state| {
-                json!({
-                    "ID": state.cluster_id, "Version": { "Index": 9 },
-                    "CreatedAt": stamp::text(state.created_at),
-                    "UpdatedAt": stamp::text(state.created_at),
-                    "Spec": {
-                        "Name": "default", "Labels": {},
-                        "Orchestration": { "TaskHistoryRetentionLimit": 5 },
-                    },
-                    "JoinTokens": { "Worker": "", "Manager": "" },
-                })
-            })
-            .await?;
-        Ok(respond(&swarm))
     }
 
     pub(super) async fn nodes(&self, call: &Call) -> Answer {
@@ -146,14 +144,6 @@ impl Api {
         } else {
             Err(ApiError::not_found(format!("node {key} not found")))
         }
-    }
-
-    pub(super) fn disk_usage(&self) -> Response<Body> {
-        let size: u64 = self.images.list().iter().map(|(image, _)| image.size).sum();
-        respond(&json!({
-            "LayersSize": size, "Images": super::images::summaries(&self.images),
-            "Containers": [], "Volumes": [], "BuildCache": [],
-        }))
     }
 }
 

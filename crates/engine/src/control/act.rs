@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Loop, auth,
+    Loop, auth, containers,
     state::{drain_times, label, ports, task_name},
 };
 use crate::{
@@ -116,6 +116,7 @@ impl Loop {
             registry_auth: auth::of(&self.state, &task.service),
             files,
             templates,
+            is_alone: false,
         }
     }
 
@@ -174,9 +175,11 @@ impl Loop {
                         target_port: port.target_port,
                         protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
                         service: service.spec.name.clone(),
+                        address: None,
                     }
                 })
             })
+            .chain(containers::routes(&self.state))
             .collect()
     }
 
@@ -195,14 +198,15 @@ impl Loop {
             tasks.map(|task| task.id.clone()).collect()
         };
         let published = of(&[Traffic::Publishing, Traffic::Published]);
-        let published = published.iter().filter_map(|id| self.endpoint(id)).collect();
+        let published = published.iter().filter_map(|id| self.endpoint(id));
+        let published = published.chain(self.container_endpoints()).collect();
         let draining = of(&[Traffic::Draining]).iter().map(|id| self.drain(id)).collect();
         let routes = self.all_routes();
         self.tell(traffic::Command::Sync { routes, published, draining });
     }
 
     /// Commands are dropped while there is no ingress: the next connection begins with a sync.
-    fn tell(&mut self, command: traffic::Command) {
+    pub(super) fn tell(&mut self, command: traffic::Command) {
         if self.is_connected && self.commands.try_send(command).is_err() {
             tracing::warn!("the ingress does not take commands; waiting for it to connect again");
             self.is_connected = false;

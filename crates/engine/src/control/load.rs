@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dockerapi::stamp;
-use orchestrator::{ServiceId, Time, World};
+use orchestrator::{ServiceId, TaskId, Time, World};
 use serde_json::{Value, json};
 
 use super::state::{KINDS, Service, State};
@@ -57,11 +57,28 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
             all.into_iter().filter_map(|(id, body)| Some((id, serde_json::from_str(&body).ok()?)));
         objects.insert(kind, all.collect());
     }
+    let networks = objects.entry("network").or_insert_with(BTreeMap::new);
+    for (name, driver) in [("bridge", "bridge"), ("host", "host"), ("none", "null")] {
+        let (id, network) = predefined(name, driver, Time(number(&identity, "created_at")));
+        networks.insert(id, network);
+    }
+    let containers = store.all("container")?;
+    let containers = containers
+        .into_iter()
+        .filter_map(|(id, body)| Some((TaskId(id), serde_json::from_str(&body).ok()?)))
+        .collect();
     Ok(State {
         world,
+        containers,
+        removed: Default::default(),
+        changed_containers: Default::default(),
+        container_actions: Vec::new(),
         services,
         objects,
         node_id,
+        is_in_swarm: State::is_in_swarm(&identity),
+        seed: number(&identity, "seed"),
+        identity_to_save: None,
         cluster_id: text("cluster"),
         created_at: Time(number(&identity, "created_at")),
         version_index: number(&counters, "version_index").max(10),
@@ -73,6 +90,17 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
         events: Vec::new(),
         changed_objects: Default::default(),
     })
+}
+
+/// A network that every engine has, and nobody can take away.
+fn predefined(name: &str, driver: &str, created_at: Time) -> (String, Value) {
+    let id: String = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
+    let network = json!({
+        "Name": name, "Id": id, "Created": stamp::text(created_at), "Scope": "local",
+        "Driver": driver, "EnableIPv6": false, "Internal": false, "Attachable": false,
+        "Ingress": false, "Options": {}, "Labels": {}, "IPAM": { "Driver": "default" },
+    });
+    (id, network)
 }
 
 /// Gives a new store its identity and the network that every swarm has.
@@ -90,15 +118,21 @@ pub(crate) fn found(store: &mut Store) -> Result<(), StoreError> {
     let identity = json!({
         "seed": seed, "node": random_id(), "cluster": random_id(), "created_at": now.0,
     });
-    let network = random_id();
-    let ingress = json!({
-        "Name": "ingress", "Id": network, "Created": stamp::text(now), "Scope": "swarm",
-        "Driver": "overlay", "Ingress": true, "Labels": {},
-    });
+    let (network, ingress) = ingress_network(now);
     store.save(&[
         Write { kind: NODE_KIND, id: "identity".to_owned(), body: Some(identity.to_string()) },
         Write { kind: "network", id: network, body: Some(ingress.to_string()) },
     ])
+}
+
+/// The network that every swarm has.
+pub(super) fn ingress_network(now: Time) -> (String, Value) {
+    let id = random_id();
+    let network = json!({
+        "Name": "ingress", "Id": id, "Created": stamp::text(now), "Scope": "swarm",
+        "Driver": "overlay", "Ingress": true, "Labels": {},
+    });
+    (id, network)
 }
 
 /// 25 characters of `[0-9a-z]`.

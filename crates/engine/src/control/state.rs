@@ -1,7 +1,7 @@
 //! Everything the engine knows: the orchestrator's world and the objects around it, with a list of
 //! what changed since the last save.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dockerapi::{ApiError, convert, spec, stamp};
 use orchestrator::{Action, Event, ServiceId, TaskId, Time, World, step};
@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::happened::{self, Before};
-use crate::{store::Write, template};
+use crate::{
+    container::{self, Container},
+    store::Write,
+    template,
+};
 
 /// What the API shows of a service beside the orchestrator's part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,8 +32,16 @@ pub struct State {
     /// Kind (`config`, `secret`, `network`, `volume`) → id → object as the API shows it. Configs
     /// and secrets hold their data under `Spec.Data`.
     pub objects: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    /// Containers outside any service.
+    pub containers: BTreeMap<TaskId, Container>,
+    /// Exit codes of containers that are gone, oldest first.
+    pub removed: VecDeque<(TaskId, i32)>,
     pub node_id: String,
     pub cluster_id: String,
+    /// False after `docker swarm leave`.
+    pub is_in_swarm: bool,
+    pub(super) seed: u64,
+    pub(super) identity_to_save: Option<Value>,
     pub created_at: Time,
     pub version_index: u64,
     pub is_ingress_connected: bool,
@@ -39,6 +51,8 @@ pub struct State {
     pub(super) are_routes_changed: bool,
     pub(super) events: Vec<Value>,
     pub(super) changed_objects: BTreeSet<(&'static str, String)>,
+    pub(super) changed_containers: BTreeSet<TaskId>,
+    pub(super) container_actions: Vec<(Container, container::Action)>,
 }
 
 /// The kinds of object beside services and tasks. A `registry-auth` has the id of its service, and
@@ -178,6 +192,12 @@ impl State {
             .map(|service| (service.spec.name.clone(), service.id.clone()))
     }
 
+    /// A new container, or one whose record changed.
+    pub fn put_container(&mut self, own: Container) {
+        self.changed_containers.insert(own.id.clone());
+        self.containers.insert(own.id.clone(), own);
+    }
+
     pub fn put_service(&mut self, id: &ServiceId) {
         let now = self.now();
         self.version_index += 1;
@@ -209,9 +229,17 @@ impl State {
             let body = self.world.task(id).and_then(|task| serde_json::to_string(task).ok());
             writes.push(Write { kind: "task", id: id.0.clone(), body });
         }
+        for id in std::mem::take(&mut self.changed_containers) {
+            let body = self.containers.get(&id).and_then(|own| serde_json::to_string(own).ok());
+            writes.push(Write { kind: "container", id: id.0, body });
+        }
         for (kind, id) in std::mem::take(&mut self.changed_objects) {
             let body = self.objects[kind].get(&id).map(Value::to_string);
             writes.push(Write { kind, id, body });
+        }
+        if let Some(identity) = &self.identity_to_save {
+            let body = Some(identity.to_string());
+            writes.push(Write { kind: "meta", id: "identity".to_owned(), body });
         }
         if !writes.is_empty() {
             let body = json!({

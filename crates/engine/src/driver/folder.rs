@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, chown, symlink},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     disk, image,
     limits::{Limits, may_raise},
-    supervisor::{Job, read_json},
+    supervisor::{Job, console::Console, read_json},
     template::{self, Payload},
 };
 
@@ -47,7 +47,10 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
     let config = ImageConfig(&image.config);
     let known = read_json::<Job>(&folder.join("task.json"));
     let ports = match &known {
-        Some(job) => job.ports.clone(),
+        Some(job) => {
+            shared.ports.take(&job.ports);
+            job.ports.clone()
+        }
         None => {
             let targets: Vec<u16> =
                 definition.endpoint_spec.ports.iter().map(|port| port.target_port).collect();
@@ -104,6 +107,16 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
     Ok(Plan { job, probe, stop_signal, grace })
 }
 
+/// What clients that attach may do.
+fn console(spec: &ContainerSpec) -> Console {
+    let is_set = |key: &str| spec.extra.get(key).and_then(Value::as_bool).unwrap_or(false);
+    Console {
+        has_terminal: is_set("TTY"),
+        takes_input: is_set("OpenStdin"),
+        ends_with_client: is_set("StdinOnce"),
+    }
+}
+
 struct Made<'a> {
     shared: &'a Shared,
     launch: &'a Launch,
@@ -132,6 +145,13 @@ impl Made<'_> {
         // Others may pass through, to the folders that are theirs, and see nothing.
         let mode = if user.is_some() { 0o711 } else { 0o700 };
         fs::DirBuilder::new().recursive(true).mode(mode).create(self.folder)?;
+        // What is copied in goes there; every container has a `/tmp` to copy to.
+        let room = self.folder.join("files");
+        fs::create_dir_all(&room)?;
+        if self.launch.is_alone {
+            fs::create_dir_all(room.join("tmp"))?;
+            fs::set_permissions(room.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        }
         let mut env = plan::environment(self.config, self.spec, self.launch, &ports);
         for (_, value) in &mut env {
             if let Some(real) = mount::resolve(self.mounts, Path::new(value.as_str())) {
@@ -153,6 +173,7 @@ impl Made<'_> {
             vault: self.vault.clone(),
             group: self.shared.config.cgroups.group(&self.launch.task),
             limits: self.limits.clone(),
+            console: self.launch.is_alone.then(|| console(self.spec)),
         })
     }
 

@@ -58,6 +58,10 @@ impl Probe {
         }
     }
 
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// How long a task may take for its first success.
     fn patience(&self) -> Duration {
         self.start_period.saturating_add(self.interval.saturating_mul(self.retries))

@@ -61,6 +61,11 @@ pub(super) fn prepare(
 ) -> Result<(), String> {
     for (mount, asked) in mounts.iter().zip(&spec.mounts) {
         if asked.kind == "bind" {
+            let makes = asked.extra.get("CreateMountpoint").is_some_and(|makes| makes == true);
+            if !mount.source.exists() && makes {
+                fs::create_dir_all(&mount.source)
+                    .map_err(|error| format!("make {}: {error}", mount.source.display()))?;
+            }
             if !mount.source.exists() {
                 return Err(format!(
                     "invalid mount config for type \"bind\": bind source path does not exist: {}",

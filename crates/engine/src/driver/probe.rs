@@ -201,6 +201,7 @@ mod tests {
             vault: None,
             group: None,
             limits: Limits::default(),
+            console: None,
         }
     }
 

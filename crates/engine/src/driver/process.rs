@@ -52,6 +52,8 @@ pub(super) struct Known {
     pub(super) ports: Vec<(u16, u16)>,
     /// The last few, oldest first.
     probes: VecDeque<Probed>,
+    /// Clients that wait to be attached.
+    pub(super) expected: u32,
 }
 
 /// What the actors share.
@@ -81,7 +83,7 @@ impl Shared {
         });
     }
 
-    fn known(&self, task: &TaskId) -> Option<Known> {
+    pub(super) fn known(&self, task: &TaskId) -> Option<Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
@@ -144,6 +146,7 @@ impl Driver for ProcessDriver {
         let task = match &command {
             Command::Prepare(Launch { task, .. })
             | Command::Start(Launch { task, .. })
+            | Command::Run(Launch { task, .. })
             | Command::Adopt(Launch { task, .. })
             | Command::Stop(task)
             | Command::Signal(task, _) => task.clone(),
@@ -185,5 +188,14 @@ impl Driver for ProcessDriver {
     fn sweep(&self, living: &BTreeSet<TaskId>) {
         self.shared.config.vault.sweep(living);
         self.shared.config.cgroups.sweep(living);
+    }
+
+    fn expect(&self, task: &TaskId, is_more: bool) {
+        self.shared.know(task, |known| {
+            known.expected = match is_more {
+                true => known.expected + 1,
+                false => known.expected.saturating_sub(1),
+            };
+        });
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn unless_unwanted(
                 None | Some(Command::Stop(_) | Command::Forget(_)) => return Outcome::Unwanted,
                 // Nothing runs that could be told.
                 Some(Command::Signal(..) | Command::Prepare(_)) => {}
-                Some(Command::Start(_) | Command::Adopt(_)) => {}
+                Some(Command::Start(_) | Command::Run(_) | Command::Adopt(_)) => {}
             },
         }
     }

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dockerapi::spec::Definition;
 use orchestrator::{Observation, TaskId};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep};
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     disk,
-    supervisor::{Ended, Job, Running, kill_marked, read_json},
+    supervisor::{Ended, Job, Running, console, kill_marked, read_json},
 };
 
 /// How long a supervisor may take to say that its task runs.
@@ -42,6 +43,10 @@ pub(super) async fn run(shared: Arc<Shared>, task: TaskId, mut commands: mpsc::R
         match command {
             Command::Prepare(launch) => actor.prepare(launch, &mut commands).await,
             Command::Start(launch) => actor.live(launch, &mut commands).await,
+            Command::Run(launch) => {
+                actor.forget_run();
+                actor.live(launch, &mut commands).await;
+            }
             Command::Adopt(launch) => actor.adopt(launch, &mut commands).await,
             // Nothing runs: it ended, or was never started.
             Command::Stop(_) => actor.ended_before().await,
@@ -82,6 +87,16 @@ impl Actor {
         self.report(what).await;
     }
 
+    /// Takes away what tells of a run that has ended, so that there can be another.
+    fn forget_run(&self) {
+        if self.folder.join("exit.json").exists() {
+            // The end goes last: a crash on the way leaves one that ended.
+            for mark in ["healthy", "started", "pid.json", "exit.json"] {
+                let _ = fs::remove_file(self.folder.join(mark));
+            }
+        }
+    }
+
     async fn ended_before(&self) {
         match read_json::<Ended>(&self.folder.join("exit.json")) {
             Some(ended) => self.report(exit(&ended)).await,
@@ -92,12 +107,24 @@ impl Actor {
         }
     }
 
+    /// A container that may be started again keeps its image.
+    fn hold(&self, launch: &Launch) {
+        let definition = serde_json::from_str::<Definition>(&launch.definition);
+        let spec = definition.ok().and_then(|known| known.task_template.container_spec);
+        if let Some(spec) = spec {
+            let _ = self.shared.images.hold(&spec.image, &self.task.0);
+        }
+    }
+
     async fn adopt(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
         if let Some(job) = read_json::<Job>(&self.folder.join("task.json")) {
             self.shared.ports.take(&job.ports);
             self.shared.know(&self.task, |known| known.ports = job.ports);
         }
         if let Some(ended) = read_json::<Ended>(&self.folder.join("exit.json")) {
+            if launch.is_alone {
+                self.hold(&launch);
+            }
             return self.report(exit(&ended)).await;
         }
         if self.folder.join("started").exists() {
@@ -122,6 +149,7 @@ impl Actor {
     }
 
     async fn run(&self, launch: Launch, commands: &mut mpsc::Receiver<Command>) {
+        let is_alone = launch.is_alone;
         let (shared, folder) = (Arc::clone(&self.shared), self.folder.clone());
         let planned = tokio::task::spawn_blocking(move || prepare(&shared, &launch, &folder)).await;
         let plan = match planned {
@@ -138,9 +166,11 @@ impl Actor {
         };
         self.shared.know(&self.task, |known| known.running = Some(running));
         self.report(Observation::Starting).await;
-        let ended = self.watch(&plan, running, commands).await;
+        let ended = self.watch(&plan, running, is_alone, commands).await;
         self.shared.know(&self.task, |known| known.running = None);
-        self.shared.images.release(&self.task.0);
+        if !is_alone {
+            self.shared.images.release(&self.task.0);
+        }
         self.report(exit(&ended)).await;
     }
 
@@ -148,6 +178,10 @@ impl Actor {
     async fn start(&self) -> Result<Running, Observation> {
         let failed = |error: String| Observation::Exited { exit_code: None, error: Some(error) };
         if !self.folder.join("started").exists() {
+            let expected = self.shared.known(&self.task).map_or(0, |known| known.expected);
+            if expected > 0 {
+                let _ = fs::write(self.folder.join(console::EXPECTED), expected.to_string());
+            }
             let spawned = tokio::process::Command::new(&self.shared.config.keel)
                 .arg("supervise")
                 .arg(&self.folder)
@@ -185,10 +219,11 @@ impl Actor {
         &self,
         plan: &Plan,
         running: Running,
+        is_alone: bool,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Ended {
         let mut end = std::pin::pin!(self.end(running));
-        let mut probing = std::pin::pin!(self.probe(plan, running));
+        let mut probing = std::pin::pin!(self.probe(plan, running, is_alone));
         let mut is_probing = true;
         let mut kill_at: Option<tokio::time::Instant> = None;
         loop {
@@ -238,8 +273,9 @@ impl Actor {
         ended
     }
 
-    /// Probes until the task is found unhealthy; reports that it runs, and that it is not well.
-    async fn probe(&self, plan: &Plan, running: Running) {
+    /// Probes until the task is found unhealthy; reports that it runs, and that it is not well. A
+    /// container `is_alone` and may get well again.
+    async fn probe(&self, plan: &Plan, running: Running, is_alone: bool) {
         let marker = self.folder.join("healthy");
         let was_healthy = marker.exists();
         let Some(probe) = &plan.probe else { return self.runs().await };
@@ -247,6 +283,7 @@ impl Actor {
             self.runs().await;
         }
         let mut health = Health::new(probe, was_healthy);
+        let mut is_sick = false;
         loop {
             sleep(health.next_wait(probe)).await;
             let seen = probe::run(probe, &plan.job).await;
@@ -254,10 +291,19 @@ impl Actor {
             match health.judge(probe, running.child.age(), seen.is_fine()) {
                 Verdict::BecameHealthy => {
                     let _ = fs::write(&marker, b"");
+                    is_sick = false;
                     self.runs().await;
                 }
                 Verdict::Unhealthy => {
-                    return self.report(Observation::Unhealthy { error: seen.reason() }).await;
+                    let _ = fs::remove_file(&marker);
+                    if !std::mem::replace(&mut is_sick, true) {
+                        self.report(Observation::Unhealthy { error: seen.reason() }).await;
+                    }
+                    if !is_alone {
+                        return;
+                    }
+                    health = Health::new(probe, false);
+                    sleep(probe.interval()).await;
                 }
                 Verdict::GoOn => {}
             }

@@ -22,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 pub const COMMAND: &str = "on-terminal";
 
 /// Our end and the command's.
-pub(super) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;
     unlockpt(&ours)?;

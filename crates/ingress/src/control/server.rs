@@ -1,6 +1,13 @@
 //! The ingress's side: applies what control says, probes, drains, acknowledges.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
@@ -22,6 +29,8 @@ use crate::{
 
 /// How long an endpoint may take to accept a connection that only asks whether it does.
 const PROBE: Duration = Duration::from_secs(1);
+/// How long the workers may take to close a port.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// Everything that acts on control's behalf.
 pub(crate) struct Server {
@@ -32,7 +41,9 @@ pub(crate) struct Server {
     /// To whoever is connected now.
     pub(crate) events: broadcast::Sender<Event>,
     /// Ports that are listened on.
-    pub(crate) open: std::sync::Mutex<BTreeSet<u16>>,
+    pub(crate) open: Mutex<BTreeSet<u16>>,
+    /// Ports that are not listened on any more, and since when.
+    pub(crate) closed: Mutex<BTreeMap<u16, Instant>>,
 }
 
 /// Takes one connection after the other; each may say everything.
@@ -218,9 +229,10 @@ impl Server {
                 let _ = worker.send(worker::Command::Unlisten { port: *port }).await;
             }
             self.change_open(|open| open.remove(port));
+            self.closed().insert(*port, Instant::now());
         }
         for route in routes.into_iter().filter(|route| !open.contains(&route.published_port)) {
-            if let Err(error) = self.open(&route).await {
+            if let Err(error) = self.reopen(&route).await {
                 let reason = reason(&error);
                 let published_port = route.published_port;
                 let _ = self.events.send(Event::ListenFailed { published_port, reason });
@@ -253,16 +265,34 @@ impl Server {
     }
 
     fn open_ports(&self) -> BTreeSet<u16> {
-        self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change_open(&self, change: impl FnOnce(&mut BTreeSet<u16>) -> bool) {
-        change(&mut self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn closed(&self) -> MutexGuard<'_, BTreeMap<u16, Instant>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens it; a port that the workers are just closing is waited for.
+    async fn reopen(&self, route: &Route) -> io::Result<()> {
+        let closed = self.closed().remove(&route.published_port);
+        loop {
+            let opened = self.open(route).await;
+            let is_closing = closed.is_some_and(|at| at.elapsed() < CLOSING);
+            if opened.is_ok() || !is_closing {
+                return opened;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// One listening socket per worker on the same port.
     async fn open(&self, route: &Route) -> io::Result<()> {
-        let address = SocketAddr::new(self.address, route.published_port);
+        let host = route.address.unwrap_or(self.address);
+        let address = SocketAddr::new(host, route.published_port);
         // A socket that does not share the port finds out whether another process has it.
         drop(bind(address, false)?);
         let mut sockets = Vec::new();

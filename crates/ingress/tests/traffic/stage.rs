@@ -96,6 +96,7 @@ impl Stage {
             target_port: 80,
             protocol: Protocol::Http,
             service: "s".to_owned(),
+            address: None,
         };
         self.tell(Command::Routes { routes: ports.iter().map(route).collect() }).await;
     }

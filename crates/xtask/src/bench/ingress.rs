@@ -192,6 +192,7 @@ fn own(keel: &PathBuf, folder: &Path, port: u16, to: u16) -> Result<Proxy> {
             target_port: 80,
             protocol: Protocol::Http,
             service: service.clone(),
+            address: None,
         };
         let endpoint = Description {
             task: "backend".to_owned(),

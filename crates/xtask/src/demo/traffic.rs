@@ -18,7 +18,7 @@ use crate::stage::await_state;
 const END_DEADLINE: Duration = Duration::from_secs(40);
 
 /// A throw-away Postgres under the stage's folder.
-pub fn database(folder: &Path) -> Result<Postgres> {
+pub(super) fn database(folder: &Path) -> Result<Postgres> {
     let port = crate::stage::free_port()?;
     Postgres::start(&folder.join("postgres"), port).context("start Postgres")
 }

@@ -52,7 +52,8 @@ pub(super) fn inspect(named: &Named<'_>) -> Value {
         "Id": image.id, "RepoTags": named.names, "RepoDigests": named.digests, "Parent": "",
         "Comment": text("comment"), "Created": created, "Container": text("container"),
         "DockerVersion": text("docker_version"), "Author": text("author"),
-        "Config": config["config"], "Architecture": text("architecture"), "Os": text("os"),
+        // Gone from Docker's newer versions; docker-compose 1.29 still reads the second.
+        "Config": config["config"], "ContainerConfig": config["config"], "Architecture": text("architecture"), "Os": text("os"),
         "Size": image.size, "VirtualSize": image.size,
         "GraphDriver": { "Data": null, "Name": "evenkeel" },
         "RootFS": { "Type": "layers", "Layers": config["rootfs"]["diff_ids"] },
