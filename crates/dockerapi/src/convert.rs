@@ -3,6 +3,7 @@
 //! `swarmkit/manager/controlapi/service.go`).
 
 mod definition;
+mod needs;
 
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use orchestrator::{
 };
 use serde_json::Value;
 
-pub use self::definition::definition;
+pub use self::{
+    definition::{definition, without_placement},
+    needs::needs,
+};
 use crate::{error::ApiError, spec, stamp::parse_duration};
 
 /// Label: how long a slot's new task may take to become ready in a rollout.
@@ -35,6 +39,9 @@ pub fn service(raw: &Value) -> Result<(spec::ServiceSpec, ServiceSpec), ApiError
     check_health(container.healthcheck.as_ref())?;
     check_ports(&wire.endpoint_spec)?;
     let mode = mode(&wire.mode)?;
+    if mode.is_job() && wire.update_config.is_some() {
+        return Err(ApiError::invalid("Jobs may not have an update config"));
+    }
     let restart = restart(&wire.task_template.restart_policy)?;
     let progress = match wire.labels.get(PROGRESS_DEADLINE) {
         None => UpdateConfig::default().progress_deadline,
@@ -53,6 +60,7 @@ pub fn service(raw: &Value) -> Result<(spec::ServiceSpec, ServiceSpec), ApiError
         restart,
         has_health_check: has_check || wire.labels.contains_key(HEALTH_HTTP),
         has_traffic: wire.endpoint_spec.ports.iter().any(|port| port.published_port != 0),
+        needs: needs(&wire)?,
     };
     let converted = ServiceSpec {
         name: wire.name.clone(),
@@ -78,6 +86,10 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 fn check_ports(endpoint: &spec::EndpointSpec) -> Result<(), ApiError> {
     let mut seen = std::collections::BTreeSet::new();
     for port in &endpoint.ports {
+        if port.publish_mode == "host" && port.published_port == 0 {
+            let why = "a port in host mode needs a published port on the embedded engine";
+            return Err(ApiError::invalid(format!("EndpointSpec: {why}")));
+        }
         if endpoint.mode == "dnsrr" && port.publish_mode != "host" {
             let why = "port published with ingress mode can't be used with dnsrr mode";
             return Err(ApiError::invalid(format!("EndpointSpec: {why}")));
@@ -117,10 +129,21 @@ fn mode(wire: &spec::Mode) -> Result<Mode, ApiError> {
     if kinds.iter().filter(|is_set| **is_set).count() > 1 {
         return Err(ApiError::bad_parameter("must specify only one service mode"));
     }
-    if wire.replicated_job.is_some() || wire.global_job.is_some() {
-        return Err(ApiError::not_supported(
-            "the embedded engine does not run jobs; use a replicated or global service",
-        ));
+    if wire.global_job.is_some() {
+        return Ok(Mode::GlobalJob);
+    }
+    if let Some(job) = &wire.replicated_job {
+        let count = |what: &str, number: u64| {
+            u32::try_from(number).map_err(|_| {
+                ApiError::bad_parameter(format!("{what}: {number} is more than the engine runs"))
+            })
+        };
+        let max_concurrent = job.max_concurrent.unwrap_or(1);
+        let total = job.total_completions.unwrap_or(max_concurrent);
+        return Ok(Mode::ReplicatedJob {
+            max_concurrent: count("MaxConcurrent", max_concurrent.max(1))?,
+            total: count("TotalCompletions", total)?,
+        });
     }
     if wire.global.is_some() {
         return Ok(Mode::Global);
@@ -211,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn a_job_runs_once_at_a_time_and_as_often_unless_told_otherwise() {
+        let job = |value: Value| {
+            let mut spec = minimal();
+            spec["Mode"] = value;
+            service(&spec).expect("valid").1.mode
+        };
+        let replicated = |max_concurrent, total| Mode::ReplicatedJob { max_concurrent, total };
+        assert_eq!(job(json!({ "ReplicatedJob": {} })), replicated(1, 1));
+        let both = json!({ "ReplicatedJob": { "MaxConcurrent": 2, "TotalCompletions": 5 } });
+        assert_eq!(job(both), replicated(2, 5));
+        assert_eq!(job(json!({ "ReplicatedJob": { "MaxConcurrent": 3 } })), replicated(3, 3));
+        assert_eq!(job(json!({ "GlobalJob": {} })), Mode::GlobalJob);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_dockers_words() {
         let with = |key: &str, value: Value| {
             let mut spec = minimal();
@@ -236,6 +274,12 @@ mod tests {
             "ContainerSpec": { "Image": "a", "Healthcheck": { "Test": ["NONE"], "Timeout": 5 } },
         });
         assert_eq!(with("TaskTemplate", hasty), "Timeout in Healthcheck cannot be less than 1ms");
+        let job = json!({
+            "Name": "a", "TaskTemplate": { "ContainerSpec": { "Image": "sem:1" } },
+            "Mode": { "ReplicatedJob": {} }, "UpdateConfig": { "Parallelism": 1 },
+        });
+        let refused = service(&job).expect_err("refused").message;
+        assert!(refused.ends_with("Jobs may not have an update config"), "{refused}");
         let negative = with("UpdateConfig", json!({ "Delay": -1 }));
         assert!(negative.contains("update-delay cannot be negative"));
     }

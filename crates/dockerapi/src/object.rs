@@ -24,12 +24,15 @@ wire!(Service {
     update_status: Option<UpdateStatus>,
     /// Only when it was asked for (`status=true`).
     service_status: Option<ServiceStatus>,
+    /// Only of jobs.
+    job_status: Option<JobStatus>,
 });
 wire!(
     /// Ports as they are, those given by the engine included.
     Endpoint { ports: Vec<Port>, }
 );
 wire!(ServiceStatus { running_tasks: u64, desired_tasks: u64, completed_tasks: u64 });
+wire!(JobStatus { job_iteration: Version, last_execution: String });
 wire!(UpdateStatus {
     state: UpdateState,
     started_at: Option<String>,
@@ -57,8 +60,10 @@ wire!(Task {
     spec: TaskTemplate,
     #[serde(rename = "ServiceID")]
     service_id: String,
-    /// Counted from 1; 0 for a global service.
+    /// Counted from 1 (a job's from 0 on Docker); 0 for a global service.
     slot: u64,
+    /// Which run of a job it belongs to.
+    job_iteration: Option<Version>,
     #[serde(rename = "NodeID")]
     node_id: String,
     status: TaskStatus,

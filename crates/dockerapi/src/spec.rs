@@ -20,7 +20,35 @@ wire!(ServiceSpec {
 wire!(TaskTemplate {
     container_spec: Option<ContainerSpec>,
     restart_policy: RestartPolicy,
+    placement: Option<Placement>,
+    resources: Option<Resources>,
 });
+wire!(Placement {
+    constraints: Vec<String>,
+    /// Tasks of the service on one node at most; 0 is any number.
+    max_replicas: u64,
+    platforms: Vec<Platform>,
+});
+wire!(Platform {
+    architecture: String,
+    #[serde(rename = "OS")]
+    os: String,
+});
+wire!(Resources {
+    limits: Option<Amounts>,
+    reservations: Option<Amounts>,
+});
+wire!(Amounts {
+    #[serde(rename = "NanoCPUs")]
+    nano_cpus: u64,
+    memory_bytes: u64,
+    generic_resources: Vec<GenericResource>,
+});
+wire!(GenericResource {
+    named_resource_spec: Option<GenericKind>,
+    discrete_resource_spec: Option<GenericKind>,
+});
+wire!(GenericKind { kind: String });
 wire!(ContainerSpec {
     image: String,
     labels: BTreeMap<String, String>,
@@ -97,9 +125,16 @@ wire!(UpdateConfig {
 wire!(Mode {
     replicated: Option<Replicated>,
     global: Option<serde_json::Value>,
-    replicated_job: Option<serde_json::Value>,
+    replicated_job: Option<ReplicatedJob>,
     global_job: Option<serde_json::Value>,
 });
+wire!(
+    /// Absent: one at a time; as many completions as run at a time.
+    ReplicatedJob {
+        max_concurrent: Option<u64>,
+        total_completions: Option<u64>,
+    }
+);
 wire!(Replicated {
     replicas: Option<u32>,
 });

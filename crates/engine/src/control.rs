@@ -7,6 +7,7 @@ mod containers;
 mod events;
 mod happened;
 mod load;
+mod node;
 mod state;
 mod swarm;
 
@@ -35,6 +36,7 @@ pub use containers::stop_signal;
 pub use events::Events;
 pub(crate) use load::found;
 pub use load::{NODE_KIND, random_id};
+pub use node::{cpus, memory_bytes};
 pub use state::{
     Service, State, container_id, convert, find_task, label, name_of, ports, task_name,
 };
@@ -184,6 +186,9 @@ impl Loop {
         self.adopt();
         let actions = resume(&self.state.world);
         self.perform(actions);
+        // The machine may not be what it was when this was saved.
+        let node = self.state.world.node().clone();
+        self.apply(vec![Event::NodeChanged(node)]).await;
         self.state.step_containers(&container::Event::EngineStarted);
         if let Err(error) = self.save_and_act() {
             tracing::error!(%error, "the state cannot be saved");

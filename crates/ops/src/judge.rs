@@ -1,9 +1,13 @@
 //! What came of a change, from this release's tasks only. Pure.
 
+mod job;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
+
+pub use self::job::is_job;
 
 /// Everything that is known of one service at one moment.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +51,9 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
 
 impl Facts {
     pub fn wanted(&self) -> u64 {
+        if self.is_job() {
+            return self.completions();
+        }
         match self.service.pointer("/Spec/Mode/Replicated/Replicas") {
             Some(replicas) => replicas.as_u64().unwrap_or(1),
             None => 1,
@@ -79,7 +86,7 @@ impl Facts {
             .iter()
             .filter(|task| {
                 let is_failed = matches!(text(task, "/Status/State"), "failed" | "rejected");
-                matches!(text(task, "/DesiredState"), "ready" | "running")
+                matches!(text(task, "/DesiredState"), "ready" | "running" | "complete")
                     || (is_failed && self.is_of_release(task))
             })
             .map(|task| Slot {
@@ -88,7 +95,9 @@ impl Facts {
                 is_new: self.is_of_release(task),
                 state: text(task, "/Status/State").to_owned(),
                 desired: text(task, "/DesiredState").to_owned(),
-                error: Some(text(task, "/Status/Err")).filter(|e| !e.is_empty()).map(str::to_owned),
+                error: self.waiting(task).or_else(|| {
+                    Some(text(task, "/Status/Err")).filter(|e| !e.is_empty()).map(str::to_owned)
+                }),
             })
             .collect();
         slots.sort_by(|a, b| (a.slot, a.is_new, &a.task).cmp(&(b.slot, b.is_new, &b.task)));
@@ -103,7 +112,35 @@ impl Facts {
             .max_by_key(|task| text(task, "/CreatedAt").to_owned())
     }
 
+    /// Why a task has no place on the node yet, in as many words as there are.
+    fn waiting(&self, task: &Value) -> Option<String> {
+        let is_pending = text(task, "/Status/State") == "pending";
+        let own = self.own.get(text(task, "/ID")).and_then(|own| own.get("Waiting")?.as_str());
+        let told = own.unwrap_or(text(task, "/Status/Err"));
+        Some(told).filter(|told| is_pending && !told.is_empty()).map(str::to_owned)
+    }
+
+    /// What this release's tasks wait for, of those that do.
+    pub fn waits(&self) -> Option<String> {
+        self.tasks.iter().filter(|task| self.is_new(task)).find_map(|task| self.waiting(task))
+    }
+
+    /// A task that no node will ever take as things are: no other task's end changes that.
+    fn misplaced(&self) -> Option<(String, &Value)> {
+        let lasting = ["scheduling constraints not satisfied", "unsupported platform"];
+        let is_lasting = |task: &&Value| {
+            let error = text(task, "/Status/Err");
+            lasting.iter().any(|reason| error.contains(reason))
+        };
+        let mut new = self.tasks.iter().filter(|task| self.is_new(task));
+        let task = new.find(is_lasting)?;
+        Some((self.waiting(task)?, task))
+    }
+
     pub fn verdict(&self) -> Verdict {
+        if self.is_job() {
+            return self.job_verdict();
+        }
         let state = text(&self.service, "/UpdateStatus/State");
         let message = text(&self.service, "/UpdateStatus/Message");
         let named = message.split_whitespace().last().filter(|word| word.len() == 25);
@@ -132,6 +169,9 @@ impl Facts {
         }
         if let Some(task) = new.clone().find(|task| text(task, "/Status/State") == "rejected") {
             let reason = text(task, "/Status/Err").to_owned();
+            return Verdict::Failed { reason, task: Some(text(task, "/ID").to_owned()) };
+        }
+        if let Some((reason, task)) = self.misplaced() {
             return Verdict::Failed { reason, task: Some(text(task, "/ID").to_owned()) };
         }
         let failures = new.filter(|task| text(task, "/Status/State") == "failed").count();

@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     error::{Class, Error},
     explain::{Cause, Failure, explain},
-    judge::{Facts, Verdict},
+    judge::{Facts, Verdict, is_job},
     progress::{Progress, Said},
 };
 
@@ -41,6 +41,8 @@ pub enum Stop {
     Failed(Box<Cause>),
     Deadline {
         service: String,
+        /// What its tasks wait for.
+        waits: Option<String>,
     },
     Interrupted,
     Error(Box<Error>),
@@ -56,6 +58,13 @@ impl From<ClientError> for Stop {
     fn from(error: ClientError) -> Self {
         Self::Error(Box::new(error.into()))
     }
+}
+
+/// Where a spec comes from: this release, or an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Forward,
+    Back,
 }
 
 /// A service that was changed, and what it was before.
@@ -93,6 +102,15 @@ impl Context<'_> {
 
     /// Makes the service what `spec` says; the engine starts to roll it out.
     pub async fn put(&self, name: &str, spec: &Value) -> Result<(), Stop> {
+        self.write(name, spec, Way::Forward).await
+    }
+
+    /// Makes the service what it was in an earlier release: a job is not run again for that.
+    pub async fn put_back(&self, name: &str, spec: &Value) -> Result<(), Stop> {
+        self.write(name, spec, Way::Back).await
+    }
+
+    async fn write(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
         for _ in 0..5 {
             let Some(current) = self.service(name).await? else {
                 match self.client.post("/services/create", spec).await {
@@ -109,7 +127,11 @@ impl Context<'_> {
             }
             let id = current["ID"].as_str().unwrap_or(name).to_owned();
             let index = current["Version"]["Index"].as_u64().unwrap_or(0);
-            match self.client.update_service(&id, index, spec).await {
+            let updated = match way {
+                Way::Forward => self.client.update_service(&id, index, spec).await,
+                Way::Back => self.client.take_service_back(&id, index, spec).await,
+            };
+            match updated {
                 Err(error) if error.is_passing() || error.is_out_of_sequence() => continue,
                 answer => {
                     self.hear(name, &answer?);
@@ -155,7 +177,7 @@ impl Context<'_> {
             match verdict {
                 Verdict::Converged => {
                     let since = *converged_at.get_or_insert_with(Instant::now);
-                    if !is_first || since.elapsed() >= monitor(&facts) {
+                    if !is_first || facts.is_job() || since.elapsed() >= monitor(&facts) {
                         return Ok(());
                     }
                 }
@@ -169,7 +191,7 @@ impl Context<'_> {
                 return Err(Stop::Interrupted);
             }
             if Instant::now() >= self.deadline {
-                return Err(Stop::Deadline { service: name.to_owned() });
+                return Err(Stop::Deadline { service: name.to_owned(), waits: facts.waits() });
             }
             let mut interrupts = self.interrupts.clone();
             tokio::select! {
@@ -202,7 +224,8 @@ impl Context<'_> {
         };
         explain(Failure {
             service: name.to_owned(),
-            error: text("/Status/Err"),
+            // What it waits for says more than Docker's words do.
+            error: own_text("Waiting").unwrap_or_else(|| text("/Status/Err")),
             detail: own_text("Detail"),
             was_ready: own.and_then(|own| own.get("WasReady")).and_then(Value::as_bool)
                 == Some(true),
@@ -255,7 +278,10 @@ impl Context<'_> {
                 _ => break,
             }
         }
-        self.put(service, spec).await?;
+        self.put_back(service, spec).await?;
+        if is_job(spec) {
+            return Ok(());
+        }
         let mut pause = Duration::from_millis(15);
         loop {
             let facts = self.facts(service).await?;
@@ -263,7 +289,7 @@ impl Context<'_> {
                 return Ok(());
             }
             if Instant::now() >= self.deadline + PATIENCE {
-                return Err(Stop::Deadline { service: service.to_owned() });
+                return Err(Stop::Deadline { service: service.to_owned(), waits: facts.waits() });
             }
             sleep(pause).await;
             pause = (pause * 5 / 4).min(Duration::from_millis(150));
@@ -286,7 +312,7 @@ impl Context<'_> {
                 return Ok(());
             }
             if Instant::now() >= self.deadline + PATIENCE {
-                return Err(Stop::Deadline { service: service.to_owned() });
+                return Err(Stop::Deadline { service: service.to_owned(), waits: None });
             }
             sleep(Duration::from_millis(40)).await;
         }
@@ -306,10 +332,15 @@ fn monitor(facts: &Facts) -> Duration {
 pub fn told(stop: &Stop) -> String {
     match stop {
         Stop::Failed(cause) => cause.message.clone(),
-        Stop::Deadline { service } => format!("{service} was not ready in time"),
+        Stop::Deadline { service, waits } => late(service, waits.as_deref()),
         Stop::Interrupted => "interrupted".to_owned(),
         Stop::Error(error) => error.message.clone(),
     }
+}
+
+fn late(service: &str, waits: Option<&str>) -> String {
+    let why = waits.map_or_else(String::new, |waits| format!(": {waits}"));
+    format!("{service} was not ready in time{why}")
 }
 
 pub fn milliseconds(since: Instant) -> u64 {
@@ -320,8 +351,8 @@ pub fn milliseconds(since: Instant) -> u64 {
 pub fn plain(stop: Stop) -> Error {
     match stop {
         Stop::Failed(cause) => Error::new(cause.code, cause.message).hint(cause.hint),
-        Stop::Deadline { service } => {
-            Error::new("deadline", format!("{service} was not ready in time"))
+        Stop::Deadline { service, waits } => {
+            Error::new("deadline", late(&service, waits.as_deref()))
                 .hint(format!("see `keel ps {service}`; it goes on by itself"))
                 .class(Class::Deadline)
         }

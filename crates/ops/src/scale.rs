@@ -24,14 +24,20 @@ pub async fn scale(
     let mut changes = Vec::new();
     for (name, replicas) in wanted {
         let spec = spec_of(&context, name).await?;
-        if spec.pointer("/Mode/Replicated").is_none() {
-            let text = format!("{name}: scale can only be used with replicated services");
+        let mode = &spec["Mode"];
+        if mode.get("Replicated").is_none() && mode.get("ReplicatedJob").is_none() {
+            let what = "scale can only be used with replicated services and jobs";
+            let text = format!("{name}: {what}");
             return Err(Error::new("not-replicated", text).class(Class::Usage));
         }
         changes.push((name, spec, replicas));
     }
     for (name, mut spec, replicas) in changes {
-        spec["Mode"]["Replicated"]["Replicas"] = json!(replicas);
+        if spec["Mode"]["ReplicatedJob"].is_object() {
+            spec["Mode"]["ReplicatedJob"]["TotalCompletions"] = json!(replicas);
+        } else {
+            spec["Mode"]["Replicated"]["Replicas"] = json!(replicas);
+        }
         let step = format!("scale {name} to {replicas}");
         change(&context, name, &spec, step).await?;
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
+    node::Node,
     spec::ServiceSpec,
     task::{ServiceId, TaskId},
 };
@@ -28,6 +29,14 @@ pub enum Event {
     RollbackRequested {
         id: ServiceId,
     },
+    /// A job goes back to an earlier spec, and nothing is run for it.
+    JobTakenBack {
+        id: ServiceId,
+        spec: ServiceSpec,
+        version: u64,
+    },
+    /// The node was changed by the operator, or is told of for the first time.
+    NodeChanged(Node),
     ServiceRemoved {
         id: ServiceId,
     },

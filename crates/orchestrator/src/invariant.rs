@@ -1,8 +1,12 @@
 //! What must hold in every state, told in words when it does not.
 
+mod place;
+
 use std::collections::BTreeSet;
 
 use crate::{
+    node::Availability,
+    spec::Mode,
     task::{Desired, Issued, Observed, ServiceId, SlotKey, Task, TaskId, Traffic},
     world::{Service, World},
 };
@@ -19,6 +23,7 @@ pub fn check(world: &World) -> Vec<String> {
         broken.extend(service.progress.broken().map(|what| format!("{}: {what}", service.id)));
     }
     check_indexes(world, &mut broken);
+    place::check(world, &mut broken);
     broken
 }
 
@@ -90,6 +95,10 @@ fn check_task(world: &World, task: &Task, broken: &mut Vec<String>) {
 
 fn check_service(world: &World, service: &Service, broken: &mut Vec<String>) {
     let id = &service.id;
+    let is_job = service.spec.mode.is_job();
+    if is_job {
+        check_job(world, service, broken);
+    }
     for slot in world.slots.get(id).into_iter().flat_map(|slots| slots.keys()) {
         check_slot(world, service, slot, broken);
     }
@@ -103,9 +112,42 @@ fn check_service(world: &World, service: &Service, broken: &mut Vec<String>) {
     }
 }
 
+fn check_job(world: &World, service: &Service, broken: &mut Vec<String>) {
+    let id = &service.id;
+    if service.is_rolling() || service.is_paused() {
+        broken.push(format!("{id}: a job has a rollout"));
+    }
+    let nodes = match service.spec.mode {
+        Mode::GlobalJob if !service.spec.task.needs.suits(&world.node) => Vec::new(),
+        Mode::GlobalJob if world.node.availability == Availability::Drain => Vec::new(),
+        _ => world.nodes.clone(),
+    };
+    for slot in world.waiting_slots(service, &nodes) {
+        broken.push(format!("{id}, {slot:?}: there is room for it and it is not run"));
+    }
+    let completed: Vec<&SlotKey> = world
+        .tasks_of(id)
+        .filter(|t| t.iteration == Some(service.job.iteration) && t.observed == Observed::Complete)
+        .map(|task| &task.slot)
+        .collect();
+    if completed.iter().collect::<BTreeSet<_>>().len() != completed.len() {
+        broken.push(format!("{id}: a slot completed twice in one iteration"));
+    }
+    let is_stray = |task: &&Task| task.iteration.is_none();
+    for task in world.tasks_of(id).filter(is_stray) {
+        broken.push(format!("{id}: task {} belongs to no iteration", task.id));
+    }
+}
+
 fn has_timer(world: &World, service: &ServiceId, slot: &SlotKey) -> bool {
     let key = crate::world::TimerKey::Slot(slot.clone());
     world.timer_of.contains_key(&(service.clone(), key))
+}
+
+/// A global service whose node may not have it.
+fn cannot_be_here(world: &World, service: &Service) -> bool {
+    let is_closed = world.node.availability == Availability::Drain;
+    service.spec.mode == Mode::Global && (is_closed || !service.spec.task.needs.suits(&world.node))
 }
 
 fn check_slot(world: &World, service: &Service, slot: &SlotKey, broken: &mut Vec<String>) {
@@ -133,6 +175,8 @@ fn check_slot(world: &World, service: &Service, slot: &SlotKey, broken: &mut Vec
         live.is_empty()
             && is_wanted
             && !service.is_removed
+            && !service.spec.mode.is_job()
+            && !cannot_be_here(world, service)
             && !service.progress.will_fill(slot)
             && !service.parked.contains_key(slot),
         "empty, and nothing will fill it",

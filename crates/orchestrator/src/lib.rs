@@ -9,10 +9,13 @@
 
 pub mod event;
 mod invariant;
+mod job;
 pub mod machine;
+pub mod node;
 mod reconcile;
 mod restart;
 mod rollout;
+mod schedule;
 pub mod spec;
 pub mod task;
 pub mod time;
@@ -20,7 +23,9 @@ pub mod traffic;
 pub mod world;
 
 pub use event::{Action, Event, Observation};
+pub use job::{Job, JobCount};
 pub use machine::{check, next_deadline, resume, step};
+pub use node::{Availability, Constraint, HostPort, Needs, Node, Platform, Unplaced};
 pub use spec::{
     FailureAction, Mode, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateConfig,
     UpdateOrder,

@@ -20,6 +20,8 @@ pub fn step(world: &mut World, now: Time, event: Event) -> Vec<Action> {
         Event::ServiceCreated { id, spec, version } => machine.create_service(id, spec, version),
         Event::ServiceUpdated { id, spec, version } => machine.update_service(&id, spec, version),
         Event::RollbackRequested { id } => machine.roll_back_by_hand(&id),
+        Event::JobTakenBack { id, spec, version } => machine.take_job_back(&id, spec, version),
+        Event::NodeChanged(node) => machine.change_node(node),
         Event::ServiceRemoved { id } => machine.remove_service(&id),
         Event::Observed { task, what } => machine.observe(&task, what),
         Event::Published { task } => machine.published(&task),
@@ -66,12 +68,14 @@ pub(crate) struct Machine<'a> {
     pub(crate) pending: BTreeSet<(ServiceId, SlotKey)>,
     /// Services whose rollout may take the next slot.
     pub(crate) rollouts: BTreeSet<ServiceId>,
+    /// Something ended or changed: a task that waits for its place may have one now.
+    pub(crate) is_room_made: bool,
 }
 
 impl<'a> Machine<'a> {
     fn new(world: &'a mut World, now: Time) -> Self {
         let (pending, rollouts) = (BTreeSet::new(), BTreeSet::new());
-        Self { world, now, actions: Vec::new(), pending, rollouts }
+        Self { world, now, actions: Vec::new(), pending, rollouts, is_room_made: false }
     }
 
     /// Advances what was touched until nothing moves.
@@ -81,6 +85,8 @@ impl<'a> Machine<'a> {
                 self.advance_slot(&service, &slot);
             } else if let Some(service) = self.rollouts.pop_first() {
                 self.advance_rollout(&service);
+            } else if std::mem::take(&mut self.is_room_made) {
+                self.place_waiting();
             } else {
                 return self.actions;
             }
@@ -126,6 +132,10 @@ impl<'a> Machine<'a> {
         if let Some(task) = self.task_mut(id) {
             task.desired = desired;
         }
+        if desired >= Desired::Shutdown {
+            self.world.unplaced.remove(id);
+            self.is_room_made = true;
+        }
         self.settle(id);
     }
 
@@ -170,6 +180,7 @@ impl<'a> Machine<'a> {
         let Some(task) = self.world.tasks.remove(id) else { return };
         self.world.unindex(&task);
         self.world.changes.tasks.insert(id.clone());
+        self.is_room_made = true;
         self.pending.insert((task.service.clone(), task.slot.clone()));
         self.actions.push(Action::Forget { task: id.clone() });
         let is_last = !self.world.slots.contains_key(&task.service);
@@ -179,7 +190,8 @@ impl<'a> Machine<'a> {
     }
 
     fn observe(&mut self, id: &TaskId, what: Observation) {
-        if self.task(id).is_none_or(|task| task.observed.is_end()) {
+        // Nobody has been told of a task that waits for its place.
+        if self.task(id).is_none_or(|task| task.observed.is_end() || task.unplaced.is_some()) {
             return;
         }
         match what {
@@ -218,6 +230,7 @@ impl<'a> Machine<'a> {
     /// The process ended, in Docker's words (`swarmkit/agent/exec/controller.go`).
     fn exited(&mut self, id: &TaskId, exit_code: Option<i32>, error: Option<String>) {
         let now = self.now;
+        self.is_room_made = true;
         let Some(task) = self.task_mut(id) else { return };
         task.observed_at = now;
         task.exit_code = exit_code;
@@ -242,6 +255,7 @@ impl<'a> Machine<'a> {
     /// It could not be prepared: there never was a process.
     fn rejected(&mut self, id: &TaskId, error: String) {
         let now = self.now;
+        self.is_room_made = true;
         let Some(task) = self.task_mut(id) else { return };
         task.observed_at = now;
         if task.desired >= Desired::Shutdown && !task.is_unhealthy {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    job::Job,
     machine::Machine,
+    node::Availability,
     rollout::Progress,
     spec::{Mode, ServiceSpec, TaskSpec},
     task::{Desired, Observed, ServiceId, SlotKey, Task, TaskId, Traffic},
@@ -27,6 +29,7 @@ impl Machine<'_> {
             created_at: self.now,
             updated_at: self.now,
             is_removed: false,
+            job: Job { last_execution: self.now, next: 1, ..Job::default() },
             progress: Progress::default(),
             restarts: Default::default(),
             holds: Default::default(),
@@ -42,6 +45,9 @@ impl Machine<'_> {
         let Some(service) = self.service_mut(id) else { return };
         if service.is_removed {
             return;
+        }
+        if service.spec.mode.is_job() {
+            return self.update_job(id, spec, version);
         }
         let is_dirty = service.spec.task.definition != spec.task.definition;
         let old = (service.spec_version, std::mem::replace(&mut service.spec, spec));
@@ -85,7 +91,7 @@ impl Machine<'_> {
     /// Makes the slots what the mode says: missing ones are created, too many are removed.
     /// Slots under a rollout, or parked, count as present.
     pub(crate) fn reconcile(&mut self, id: &ServiceId) {
-        let Some(service) = self.service(id) else { return };
+        let Some(service) = self.service(id).filter(|service| !service.is_removed) else { return };
         let mode = service.spec.mode;
         let present: BTreeSet<SlotKey> = self
             .world
@@ -98,14 +104,8 @@ impl Machine<'_> {
             .collect();
         match mode {
             Mode::Replicated { replicas } => self.scale(id, &present, replicas),
-            Mode::Global => {
-                for node in self.world.nodes.clone() {
-                    let slot = SlotKey::Node(node);
-                    if !present.contains(&slot) {
-                        self.create_in(id, slot);
-                    }
-                }
-            }
+            Mode::Global => self.spread(id, &present),
+            Mode::ReplicatedJob { .. } | Mode::GlobalJob => self.run_job(id),
         }
     }
 
@@ -113,6 +113,16 @@ impl Machine<'_> {
         service.parked.contains_key(slot)
             || service.progress.owns(slot)
             || self.world.tasks_in(&service.id, slot).any(Task::is_live)
+    }
+
+    /// One task on each node that can have one.
+    fn spread(&mut self, id: &ServiceId, present: &BTreeSet<SlotKey>) {
+        for node in self.eligible_nodes(id) {
+            let slot = SlotKey::Node(node);
+            if !present.contains(&slot) {
+                self.create_in(id, slot);
+            }
+        }
     }
 
     fn scale(&mut self, id: &ServiceId, present: &BTreeSet<SlotKey>, replicas: u32) {
@@ -181,6 +191,8 @@ impl Machine<'_> {
             SlotKey::Node(node) => node.clone(),
             SlotKey::Replica(_) => self.world.nodes.first().cloned().unwrap_or_default(),
         };
+        let job = self.service(service).filter(|service| service.spec.mode.is_job());
+        let iteration = job.map(|service| service.job.iteration);
         let attempts = usize::try_from(spec.restart.max_attempts).unwrap_or(usize::MAX);
         let task = Task {
             id: id.clone(),
@@ -189,6 +201,8 @@ impl Machine<'_> {
             node,
             spec_version,
             spec,
+            iteration,
+            unplaced: None,
             desired,
             observed: Observed::New,
             traffic: Traffic::Off,
@@ -209,6 +223,7 @@ impl Machine<'_> {
         self.world.tasks.insert(id.clone(), task);
         self.world.changes.tasks.insert(id.clone());
         self.pending.insert((service.clone(), slot.clone()));
+        self.place(&id);
         self.settle(&id);
         self.trim_history(service, &slot, attempts);
         id
@@ -228,11 +243,13 @@ impl Machine<'_> {
     /// The slots that the mode asks for and that exist or existed.
     pub(crate) fn wanted_slots(&self, id: &ServiceId) -> Vec<SlotKey> {
         let Some(slots) = self.world.slots.get(id) else { return Vec::new() };
+        let is_global = self.service(id).is_some_and(|service| service.spec.mode == Mode::Global);
+        // Where the node is drained, a global service has no slot but for what is still there.
+        let is_closed = is_global && self.world.node.availability == Availability::Drain;
+        let counts = |task: &Task| task.is_live() || !is_closed && task.desired != Desired::Remove;
         slots
             .iter()
-            .filter(|(_, tasks)| {
-                tasks.iter().filter_map(|t| self.task(t)).any(|t| t.desired != Desired::Remove)
-            })
+            .filter(|(_, tasks)| tasks.iter().filter_map(|t| self.task(t)).any(counts))
             .map(|(slot, _)| slot.clone())
             .collect()
     }

@@ -42,7 +42,8 @@ impl Machine<'_> {
         let Some(task) = self.task(id).filter(|task| task.is_live() && !task.is_unhealthy) else {
             return;
         };
-        let was_serving = task.is_serving();
+        // A job has no rollouts, and no second task for the same completion.
+        let was_serving = task.is_serving() && task.iteration.is_none();
         let (service, slot) = (task.service.clone(), task.slot.clone());
         let order = self.service(&service).map(|service| service.spec.update.order);
         let is_new_in_rollout =

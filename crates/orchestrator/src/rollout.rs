@@ -71,6 +71,14 @@ impl Progress {
         self.active.remove(slot);
     }
 
+    /// The slot's task was taken away: unless it proved itself already, the slot is done once more.
+    pub(crate) fn again(&mut self, slot: &SlotKey, task: &TaskId, is_rolling: bool) {
+        self.unwatch(task);
+        if self.active.remove(slot).is_some() && is_rolling {
+            self.todo.insert(slot.clone());
+        }
+    }
+
     pub(crate) fn is_watched(&self, task: &TaskId) -> bool {
         self.watched.contains_key(task)
     }
@@ -162,11 +170,15 @@ impl Machine<'_> {
         let Some(previous) = self.service(id).and_then(|service| service.previous.clone()) else {
             return;
         };
+        let (version, spec) = previous;
+        if spec.mode.is_job() {
+            return self.update_job(id, spec, version);
+        }
         if let Some(service) = self.service_mut(id) {
             service.rollout = None;
             service.previous = Some((service.spec_version, service.spec.clone()));
         }
-        self.go_back(id, previous, "manually requested rollback");
+        self.go_back(id, (version, spec), "manually requested rollback");
     }
 
     fn go_back(&mut self, id: &ServiceId, (version, spec): Revision, message: &str) {

@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::Needs;
+
 /// A service as wanted. Docker's `ServiceSpec`, normalised (defaults filled in).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -21,8 +23,34 @@ pub struct ServiceSpec {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    Replicated { replicas: u32 },
+    Replicated {
+        replicas: u32,
+    },
     Global,
+    /// A job: `total` tasks that end with 0, at most `max_concurrent` at a time.
+    ReplicatedJob {
+        max_concurrent: u32,
+        total: u32,
+    },
+    /// A job: one task on each node that ends with 0.
+    GlobalJob,
+}
+
+impl Mode {
+    /// Its tasks run to their end instead of for ever.
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
+    }
+
+    /// Docker's word, as the filter `mode` takes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Replicated { .. } => "replicated",
+            Self::Global => "global",
+            Self::ReplicatedJob { .. } => "replicated-job",
+            Self::GlobalJob => "global-job",
+        }
+    }
 }
 
 /// What one task of the service is.
@@ -36,6 +64,9 @@ pub struct TaskSpec {
     pub has_health_check: bool,
     /// The service publishes ports through the ingress: the publish/drain handshake applies.
     pub has_traffic: bool,
+    /// What it needs of the node.
+    #[serde(default)]
+    pub needs: Needs,
 }
 
 /// Docker's `RestartPolicy`. `max_attempts` 0 is unlimited; `window` zero means "for ever".

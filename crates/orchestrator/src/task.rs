@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{spec::TaskSpec, time::Time};
+use crate::{node::Unplaced, spec::TaskSpec, time::Time};
 
 /// 25 characters `[0-9a-z]`, as Docker's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +103,12 @@ pub struct Task {
     /// The spec version of the service it was made from.
     pub spec_version: u64,
     pub spec: TaskSpec,
+    /// Which run of a job it belongs to; none for services that are no jobs.
+    #[serde(default)]
+    pub iteration: Option<u64>,
+    /// Why it waits for a place on the node; none once it has one.
+    #[serde(default)]
+    pub unplaced: Option<Unplaced>,
     pub desired: Desired,
     pub observed: Observed,
     pub traffic: Traffic,
@@ -169,7 +175,9 @@ impl Task {
             };
         }
         match self.observed {
-            Observed::New | Observed::Preparing => Some(Issued::Prepare),
+            Observed::New | Observed::Preparing => {
+                self.unplaced.is_none().then_some(Issued::Prepare)
+            }
             Observed::Ready => (self.desired == Desired::Running).then_some(Issued::Start),
             Observed::Running if self.spec.has_traffic && !self.is_unhealthy => {
                 matches!(self.traffic, Traffic::Off | Traffic::Publishing)

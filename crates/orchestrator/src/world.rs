@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    job::Job,
+    node::Node,
     rollout::Progress,
     spec::ServiceSpec,
     task::{ServiceId, SlotKey, Task, TaskId},
@@ -64,6 +66,9 @@ pub struct Service {
     pub updated_at: Time,
     /// Removed by the operator; kept until its tasks are gone.
     pub is_removed: bool,
+    /// Which run is under way, of a job.
+    #[serde(default)]
+    pub job: Job,
     /// The rollout's own progress.
     pub(crate) progress: Progress,
     /// When the tasks of a slot were restarted, oldest first.
@@ -111,6 +116,10 @@ pub struct World {
     pub(crate) timers: BTreeSet<(Time, ServiceId, TimerKey)>,
     pub(crate) timer_of: BTreeMap<(ServiceId, TimerKey), Time>,
     pub(crate) nodes: Vec<String>,
+    /// What the one node has; without limits until the engine tells.
+    pub(crate) node: Node,
+    /// Tasks that wait for a place on it. An index.
+    pub(crate) unplaced: BTreeSet<TaskId>,
     pub(crate) history_limit: usize,
     pub(crate) changes: Changes,
     seed: u64,
@@ -127,7 +136,8 @@ pub struct Changes {
 impl World {
     /// An empty world. `seed` makes its task ids unique; `nodes` are where tasks may run.
     pub fn new(seed: u64, nodes: Vec<String>, task_history_limit: usize) -> Self {
-        Self { seed, nodes, history_limit: task_history_limit, ..Self::default() }
+        let node = Node { id: nodes.first().cloned().unwrap_or_default(), ..Node::default() };
+        Self { seed, nodes, node, history_limit: task_history_limit, ..Self::default() }
     }
 
     /// The world as it was saved. Rebuilds the indexes; `ids_issued` as last saved.
@@ -227,9 +237,13 @@ impl World {
             .entry(task.slot.clone())
             .or_default()
             .push(task.id.clone());
+        if task.unplaced.is_some() && task.is_live() {
+            self.unplaced.insert(task.id.clone());
+        }
     }
 
     pub(crate) fn unindex(&mut self, task: &Task) {
+        self.unplaced.remove(&task.id);
         let Some(slots) = self.slots.get_mut(&task.service) else { return };
         if let Some(ids) = slots.get_mut(&task.slot) {
             ids.retain(|id| *id != task.id);

@@ -32,6 +32,7 @@ fn spec(replicas: u32) -> ServiceSpec {
             restart: RestartPolicy { delay: Duration::from_secs(1), ..RestartPolicy::default() },
             has_health_check: true,
             has_traffic: true,
+            needs: orchestrator::Needs::default(),
         },
         update: UpdateConfig::default(),
         rollback: UpdateConfig::default(),

@@ -6,10 +6,18 @@ use std::{
 };
 
 use orchestrator::{
-    Action, Desired, Event, Mode, Observed, TaskId, Time, Traffic, UpdateOrder, World,
+    Action, Availability, Desired, Event, JobCount, Mode, Observed, Service, TaskId, Time, Traffic,
+    UpdateOrder, World,
 };
 
 use crate::play::Behaviour;
+
+/// Every completion is there, or its attempts are used up.
+fn job_at_rest(service: &Service, count: JobCount) -> Option<String> {
+    let is_over = count.completed + count.given_up >= count.total && count.running == 0;
+    (!is_over && !service.job.is_taken_back())
+        .then(|| format!("{}: a job came to rest at {count:?}", service.id))
+}
 
 /// Looks at actions as they are asked for.
 #[derive(Debug, Default)]
@@ -34,6 +42,18 @@ impl Judge {
                 matches!(task.traffic, Traffic::Publishing | Traffic::Published | Traffic::Draining)
                     .then(|| format!("{} is stopped before it was drained", task.id))
             }
+            Action::Start { task } => {
+                let service = world.service(&world.task(task)?.service)?;
+                let Mode::ReplicatedJob { max_concurrent, .. } = service.spec.mode else {
+                    return None;
+                };
+                let active = world
+                    .tasks_of(&service.id)
+                    .filter(|task| task.is_started && !task.observed.is_end())
+                    .count();
+                (active > max_concurrent as usize)
+                    .then(|| format!("{}: {active} at once, {max_concurrent} allowed", service.id))
+            }
             Action::Drain { task } => {
                 // Only what took requests counts. Repeated after a crash of the engine: judged when it was first asked.
                 if !self.drained.insert(task.clone()) || !self.published.contains(task) {
@@ -51,6 +71,13 @@ impl Judge {
                     _ => return None,
                 };
                 if !is_update || order != UpdateOrder::StartFirst {
+                    return None;
+                }
+                // Two that may never be together, and a node that is emptied, have no cover.
+                let is_alone = task.spec.needs.max_per_node > 0
+                    || service.spec.task.needs.max_per_node > 0
+                    || world.node().availability == Availability::Drain;
+                if is_alone {
                     return None;
                 }
                 let is_covered = world
@@ -81,6 +108,11 @@ impl Judge {
                 broken.push(format!("{id} was removed and is still there"));
                 continue;
             }
+            if let Some(count) = world.job(service) {
+                let waits = world.tasks_of(id).any(|t| t.is_live() && t.unplaced.is_some());
+                broken.extend(job_at_rest(service, count).filter(|_| !waits));
+                continue;
+            }
             if service.is_rolling() {
                 broken.push(format!("{id}: its rollout never ended: {service:?}"));
             }
@@ -95,13 +127,24 @@ impl Judge {
             let wanted = match service.spec.mode {
                 Mode::Replicated { replicas } => replicas as usize,
                 Mode::Global => 1,
+                Mode::ReplicatedJob { .. } | Mode::GlobalJob => 0,
             };
+            // Without room for two, a new task may wait for ever beside the old one that serves.
+            let waits = |task: &&&orchestrator::Task| {
+                task.unplaced.is_some()
+                    && !service.parked().any(|(slot, _)| *slot == task.slot)
+                    && !live.iter().any(|t| t.slot == task.slot && t.is_serving())
+            };
+            let waiting: BTreeSet<_> = live.iter().filter(waits).map(|task| &task.slot).collect();
+            let waiting = waiting.len();
+            let is_full = live.iter().any(|task| task.unplaced.is_some());
             let all_good = is_good(&service.spec.task.definition)
                 && live.iter().all(|task| is_good(&task.spec.definition));
-            if all_good && !service.is_paused() && serving + parked != wanted {
-                broken.push(format!("{id}: {serving} serve, {parked} parked, {wanted} wanted"));
+            if all_good && !service.is_paused() && serving + parked + waiting != wanted {
+                let told = format!("{serving} serve, {parked} parked, {waiting} wait");
+                broken.push(format!("{id}: {told}, {wanted} wanted"));
             }
-            if live.len() > wanted + parked && !service.is_paused() && all_good {
+            if live.len() > wanted + parked && !is_full && !service.is_paused() && all_good {
                 broken.push(format!("{id}: {} live tasks, {wanted} wanted", live.len()));
             }
             // An old task whose tolerated replacement failed for good keeps its slot served.
@@ -109,7 +152,7 @@ impl Judge {
                 task.spec.definition == service.spec.task.definition
                     || service.parked().any(|(slot, _)| *slot == task.slot)
             });
-            if !is_uniform && !service.is_paused() && all_good {
+            if !is_uniform && !is_full && !service.is_paused() && all_good {
                 broken.push(format!("{id}: tasks of another revision are left"));
             }
             let undrained = world

@@ -6,12 +6,12 @@ mod operator;
 
 use std::collections::BTreeMap;
 
-use orchestrator::{Action, Event, Time, World, check, next_deadline, resume, step};
+use orchestrator::{Action, Availability, Event, Time, World, check, next_deadline, resume, step};
 
 use crate::{chance::Chance, judge::Judge};
 pub use driver::Behaviour;
 use driver::Driver;
-use operator::Operator;
+use operator::{Operator, node};
 
 /// How long the operator works, and how long everything may take to come to rest after.
 const WORK_SECONDS: u64 = 300;
@@ -56,8 +56,10 @@ impl Play {
     fn new(seed: u64, is_traced: bool) -> Self {
         let mut chance = Chance::new(seed);
         let crash_percent = *chance.one_of(&[0, 0, 1, 5]);
+        let mut world = World::new(seed, vec!["node".to_owned()], 5);
+        step(&mut world, Time(1), Event::NodeChanged(node(Availability::Active)));
         Self {
-            world: World::new(seed, vec!["node".to_owned()], 5),
+            world,
             now: Time(1_000_000_000_000),
             queue: BTreeMap::new(),
             queued: 0,
@@ -90,6 +92,7 @@ impl Play {
                 let event = self.operator.command(&mut self.chance, &self.world, &mut self.driver);
                 next_command = self.now + self.chance.between(100, 40_000);
                 if let Some(event) = event {
+                    self.open_later(&event);
                     self.apply(event);
                 }
             } else if queued == Some(at) {
@@ -107,6 +110,16 @@ impl Play {
                 self.judge.at_rest(&self.world, self.now, &self.driver.behaviours());
         }
         self.outcome
+    }
+
+    /// A node that was closed is opened again after a while.
+    fn open_later(&mut self, event: &Event) {
+        if let Event::NodeChanged(_) = event {
+            let at = self.now + self.chance.between(1000, 60_000);
+            self.queued += 1;
+            let open = Event::NodeChanged(node(Availability::Active));
+            self.queue.insert((at, self.queued), open);
+        }
     }
 
     fn apply(&mut self, event: Event) {
@@ -147,7 +160,10 @@ impl Play {
         let tasks: Vec<_> = self.world.tasks().map(copy).collect();
         let ids = self.world.ids_issued();
         let seed = self.outcome.seed;
+        let node = self.world.node().clone();
         self.world = World::restore(seed, ids, vec!["node".to_owned()], 5, services, tasks);
+        let told = step(&mut self.world, self.now, Event::NodeChanged(node));
+        self.outcome.broken.extend(told.iter().map(|what| format!("{what:?} after a restart")));
         let broken = check(&self.world);
         self.outcome.broken.extend(broken);
         for event in self.driver.adopt(&self.world) {

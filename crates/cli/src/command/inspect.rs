@@ -51,10 +51,11 @@ fn service(raw: object::Service) -> String {
     let now = stamp::now();
     let mut lines = Lines::default();
     let template = raw.spec.task_template.clone();
+    let raw_template = template.clone();
     let container = template.container_spec.unwrap_or_default();
     let (update, rollback) = (raw.spec.update_config.clone(), raw.spec.rollback_config.clone());
     let (created, changed) = (raw.created_at.clone(), raw.updated_at.clone());
-    let replicas = raw.spec.mode.replicated.as_ref().and_then(|mode| mode.replicas);
+    let replicas = replicas(&raw.spec.mode);
     let labels = raw.spec.labels.clone();
     let shown = Service::from(raw);
     lines.add("Name", &shown.name);
@@ -62,7 +63,7 @@ fn service(raw: object::Service) -> String {
     lines.add("Image", &shown.image);
     lines.add("Release", shown.release.as_deref().unwrap_or("-"));
     lines.add("Mode", shown.mode);
-    lines.add("Replicas", &replicas.map_or("-".to_owned(), |count| count.to_string()));
+    lines.add("Replicas", &replicas);
     lines.add("Created", &human::ago(now, &created));
     lines.add("Changed", &human::ago(now, &changed));
     lines.add("Ports", &shown.ports.join(", "));
@@ -74,6 +75,7 @@ fn service(raw: object::Service) -> String {
     if let Some(check) = &container.healthcheck {
         lines.add("Health check", &check.test.join(" "));
     }
+    placement(&mut lines, &raw_template);
     let restart = &template.restart_policy;
     lines.add("Restart", &restart_text(restart));
     for (name, config) in [("Update", update), ("Rollback", rollback)] {
@@ -84,6 +86,37 @@ fn service(raw: object::Service) -> String {
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     lines.list("Labels", &labels);
     lines.0.join("\n")
+}
+
+/// How many tasks, and of a job how many at a time.
+fn replicas(mode: &dockerapi::spec::Mode) -> String {
+    if let Some(job) = &mode.replicated_job {
+        let at_once = job.max_concurrent.unwrap_or(1);
+        let total = job.total_completions.unwrap_or(at_once);
+        return format!("{total} completions, {at_once} at a time");
+    }
+    let count = mode.replicated.as_ref().and_then(|mode| mode.replicas);
+    count.map_or("-".to_owned(), |count| count.to_string())
+}
+
+/// Where it may run and what is kept for it.
+fn placement(lines: &mut Lines, template: &dockerapi::spec::TaskTemplate) {
+    let placement = template.placement.clone().unwrap_or_default();
+    lines.list("Placement", &placement.constraints);
+    if placement.max_replicas > 0 {
+        lines.add("Per node", &format!("at most {}", placement.max_replicas));
+    }
+    let reserved = template.resources.clone().and_then(|resources| resources.reservations);
+    let Some(reserved) = reserved else { return };
+    if reserved.memory_bytes > 0 {
+        lines.add("Reserved", &format!("{} of memory", human::bytes(reserved.memory_bytes)));
+    }
+    if reserved.nano_cpus > 0 {
+        lines.add(
+            "Reserved",
+            &format!("{} CPUs", std::time::Duration::from_nanos(reserved.nano_cpus).as_secs_f64()),
+        );
+    }
 }
 
 fn task(raw: &object::Task) -> String {

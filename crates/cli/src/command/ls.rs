@@ -22,7 +22,7 @@ pub async fn run(context: &Context, ls: &args::Ls) -> Outcome {
             [
                 service.name.clone(),
                 service.mode.to_owned(),
-                format!("{}/{}", service.running, service.desired),
+                service.replicas(),
                 service.image.clone(),
                 service.release.clone().unwrap_or_else(|| "-".to_owned()),
                 service.rollout(),

@@ -70,7 +70,8 @@ fn state(task: &Task, now: Time) -> String {
 
 fn error(task: &Task) -> String {
     let parked = task.parked.as_ref().map(|why| format!("not started again: {why}"));
-    let parts: Vec<String> = task.error.clone().into_iter().chain(parked).collect();
+    let told = task.error.clone().into_iter().chain(task.waiting.clone());
+    let parts: Vec<String> = told.chain(parked).collect();
     parts.join("; ").replace('\n', " ")
 }
 

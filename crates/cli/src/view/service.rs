@@ -1,6 +1,6 @@
 //! Services with their replicas.
 
-use dockerapi::{Client, object};
+use dockerapi::{Client, object, spec};
 use serde::Serialize;
 
 use super::{RELEASE, STACK, image_name, of_stack, typed};
@@ -14,6 +14,8 @@ pub struct Service {
     pub mode: &'static str,
     pub running: u64,
     pub desired: u64,
+    /// Of a job: completions, and how many are asked for.
+    pub completed: Option<[u64; 2]>,
     pub image: String,
     pub release: Option<String>,
     /// `*:5000->8080/tcp`
@@ -73,7 +75,8 @@ impl From<object::Service> for Service {
             stack: labels.get(STACK).cloned(),
             release: labels.get(RELEASE).cloned(),
             name: raw.spec.name,
-            mode: if raw.spec.mode.global.is_some() { "global" } else { "replicated" },
+            mode: mode(&raw.spec.mode),
+            completed: completed(&raw.spec.mode, &status),
             running: status.running_tasks,
             desired: status.desired_tasks,
             image: image_name(&container.image).to_owned(),
@@ -93,10 +96,44 @@ impl From<object::Service> for Service {
     }
 }
 
+fn mode(mode: &spec::Mode) -> &'static str {
+    if mode.replicated_job.is_some() {
+        "replicated job"
+    } else if mode.global_job.is_some() {
+        "global job"
+    } else if mode.global.is_some() {
+        "global"
+    } else {
+        "replicated"
+    }
+}
+
+fn completed(mode: &spec::Mode, status: &object::ServiceStatus) -> Option<[u64; 2]> {
+    let done = status.completed_tasks;
+    if let Some(job) = &mode.replicated_job {
+        let total = job.total_completions.or(job.max_concurrent).unwrap_or(1);
+        return Some([done, total]);
+    }
+    mode.global_job.as_ref().map(|_| [done, done + status.desired_tasks])
+}
+
 impl Service {
+    /// `2/3`; of a job also how often it completed.
+    pub fn replicas(&self) -> String {
+        let running = format!("{}/{}", self.running, self.desired);
+        match self.completed {
+            Some([done, total]) => format!("{running} ({done}/{total} completed)"),
+            None => running,
+        }
+    }
+
     /// Where the last rollout stands, in words.
     pub fn rollout(&self) -> String {
         match &self.update {
+            // A job that will not complete is told so by the engine.
+            Some(update) if self.completed.is_some() && update.state == "paused" => {
+                "failed".to_owned()
+            }
             Some(update) if !update.state.is_empty() => update.state.replace('_', " "),
             _ => "-".to_owned(),
         }

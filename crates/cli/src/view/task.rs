@@ -40,6 +40,8 @@ pub struct Task {
     /// Where its traffic stands: `off`, `publishing`, `published`, `draining`, `drained`.
     pub traffic: Option<String>,
     pub address: Option<String>,
+    /// What it needs and the node does not have, while it waits for a place.
+    pub waiting: Option<String>,
     /// Why its slot is not started again.
     pub parked: Option<String>,
     /// The last lines of a failed task's log.
@@ -153,6 +155,7 @@ impl Facts {
             pid: Some(container.pid).filter(|pid| *pid > 0 && !has_ended),
             traffic: own_text("Traffic"),
             address: own_text("Address"),
+            waiting: own_text("Waiting"),
             parked: own_text("Parked"),
             log: Vec::new(),
             id: raw.id,
@@ -163,7 +166,7 @@ impl Facts {
 impl Task {
     /// Wanted, and not at its end.
     fn is_live(&self) -> bool {
-        matches!(self.desired_state.as_str(), "ready" | "running")
+        matches!(self.desired_state.as_str(), "ready" | "running" | "complete")
             && !matches!(
                 self.state.as_str(),
                 "complete" | "shutdown" | "failed" | "rejected" | "orphaned" | "remove"

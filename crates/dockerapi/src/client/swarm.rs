@@ -49,6 +49,18 @@ impl Client {
         self.post(&path, spec).await
     }
 
+    /// Back to an earlier spec with a release: our own engine then runs no job for it.
+    pub async fn take_service_back(
+        &self,
+        id: &str,
+        version: u64,
+        spec: &Value,
+    ) -> Result<Value, ClientError> {
+        let path =
+            format!("/services/{}/update?version={version}&evenkeel-taken-back=1", escape(id));
+        self.post(&path, spec).await
+    }
+
     /// Back to the previous spec, as `docker service rollback`.
     pub async fn rollback_service(
         &self,

@@ -24,15 +24,13 @@ fn defaults() -> [(&'static str, Value); 6] {
 
 /// The task template and the endpoint spec of a service spec as canonical JSON, keys sorted.
 ///
-/// `null`, empty lists, maps and texts, and zeros mean the same as absent fields. `Placement` is
-/// left out: with one node it decides nothing about a running task.
+/// `null`, empty lists, maps and texts, and zeros mean the same as absent fields.
 pub fn definition(raw: &Value) -> String {
     let part = |key: &str| raw.get(key).cloned().unwrap_or(Value::Null);
     let mut whole = json!({
         "TaskTemplate": part("TaskTemplate"), "EndpointSpec": part("EndpointSpec"),
     });
     if let Some(template) = whole["TaskTemplate"].as_object_mut() {
-        template.remove("Placement");
         template.remove("Runtime");
     }
     for (path, default) in defaults() {
@@ -62,6 +60,16 @@ fn name_ports(whole: &mut Value) {
             }
         }
     }
+}
+
+/// A definition but for where its tasks may run: a change of only that restarts no task that may
+/// stay where it is.
+pub fn without_placement(definition: &str) -> String {
+    let mut whole: Value = serde_json::from_str(definition).unwrap_or(Value::Null);
+    if let Some(template) = whole.get_mut("TaskTemplate").and_then(Value::as_object_mut) {
+        template.remove("Placement");
+    }
+    sorted(whole).to_string()
 }
 
 fn tidy(key: &str, value: Value) -> Option<Value> {
@@ -141,7 +149,11 @@ mod tests {
         assert!(changed("/EndpointSpec/Ports", json!([])));
         assert!(!changed("/Labels", json!({ "a": "b" })));
         assert!(!changed("/UpdateConfig", json!({ "Parallelism": 7 })));
-        assert!(!changed("/TaskTemplate/Placement", json!({ "Constraints": ["a==b"] })));
+        let mut moved = plain.clone();
+        moved["TaskTemplate"]["Placement"] = json!({ "Constraints": ["node.id==b"] });
+        assert_ne!(definition(&moved), definition(&plain));
+        let bare = |spec: &Value| without_placement(&definition(spec));
+        assert_eq!(bare(&moved), bare(&plain));
         assert!(!changed("/TaskTemplate/ContainerSpec/Mounts", json!([])));
     }
 }

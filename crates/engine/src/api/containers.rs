@@ -11,10 +11,9 @@ use super::{
     Answer, Api, Call,
     container::{Container, Kind, Seen},
     json as respond, limits, stream,
-    system::memory_bytes,
 };
 use crate::{
-    control::container_id,
+    control::{container_id, memory_bytes},
     driver::{
         Usage,
         layer::Layer,

@@ -50,6 +50,7 @@ impl Api {
                     "WasReady": task.running_at.is_some(),
                     "Parked": parked,
                     "Detail": task.detail,
+                    "Waiting": task.unplaced.as_ref().filter(|_| task.is_live()).map(|u| &u.detail),
                     "ReleaseVersion": service.and_then(|s| label(&s.spec, "evenkeel.release")),
                 })
             });
@@ -69,7 +70,9 @@ impl Api {
                     list.push(json!({
                         "PublishedPort": port.published_port, "TargetPort": port.target_port,
                         "Service": service.spec.name, "ServiceID": service.id.0,
-                        "Listening": state.is_ingress_connected && error.is_none(),
+                        "Listening": state.is_ingress_connected
+                            && error.is_none()
+                            && state.has_port(service, &port),
                         "Error": error, "Code": code,
                     }));
                 }

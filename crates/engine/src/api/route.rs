@@ -46,9 +46,7 @@ impl Api {
             ("POST", ["build", "prune"]) => {
                 Ok(respond(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })))
             }
-            ("POST", ["nodes", _, "update"]) => Err(ApiError::not_supported(
-                "the embedded engine has one node with fixed settings; use a Docker Swarm for more",
-            )),
+            ("POST", ["nodes", id, "update"]) => self.update_node(id, call).await,
             ("GET", ["nodes"]) => self.nodes(&call).await,
             ("GET", ["nodes", id]) => self.node(id).await,
             ("GET", ["plugins"]) => Ok(respond(&json!([]))),

@@ -1,8 +1,8 @@
 //! `/services`: create, inspect, update, remove.
 
-use dockerapi::{ApiError, filter::Filters};
+use dockerapi::{ApiError, convert::without_placement, filter::Filters};
 use http::StatusCode;
-use orchestrator::{Event, Mode, ServiceId};
+use orchestrator::{Event, ServiceId, TaskSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -28,10 +28,7 @@ impl Api {
             let mut list: Vec<Value> = Vec::new();
             for service in there {
                 let mut shown = view::service(state, service);
-                let mode = match service.spec.mode {
-                    Mode::Replicated { .. } => "replicated",
-                    Mode::Global => "global",
-                };
+                let mode = service.spec.mode.word();
                 let fits = filters.any("id", |id| service.id.0.starts_with(id))
                     && filters.any("name", |name| service.spec.name.starts_with(name))
                     && filters.any("mode", |wanted| wanted == mode)
@@ -119,6 +116,7 @@ impl Api {
         };
         let from = if is_rollback { AuthFrom::Previous } else { from };
         let key = key.to_owned();
+        let is_taken_back = call.is_set("evenkeel-taken-back");
         let raw = call.json().await?;
         let has_check = self.has_image_check(&raw);
         // A way back is open whatever the machine has become.
@@ -126,7 +124,7 @@ impl Api {
             true => Vec::new(),
             false => self.check_limits(&raw["TaskTemplate"])?,
         };
-        let change = Change { raw, version, is_rollback, has_check };
+        let change = Change { raw, version, is_rollback, is_taken_back, has_check };
         let update = self.control.write(move |state| {
             let id = update(state, &key, change)?;
             auth::put(state, &id, &sent, from);
@@ -196,24 +194,25 @@ struct Change {
     raw: Value,
     version: u64,
     is_rollback: bool,
+    /// A release goes back: a job is not run for it.
+    is_taken_back: bool,
     /// Its image brings a health check.
     has_check: bool,
 }
 
 fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, ApiError> {
-    let Change { raw, version, is_rollback, has_check } = change;
+    let Change { raw, version, is_rollback, is_taken_back, has_check } = change;
     let mut spec = convert(&raw)?;
     spec.task.has_health_check |= has_check;
     let id = state.find_service(key)?;
     let not_found = || ApiError::not_found(format!("service {key} not found"));
     let current = state.world.service(&id).ok_or_else(not_found)?;
-    let is_global = |mode| matches!(mode, Mode::Global);
     if spec.name != current.spec.name {
         return Err(ApiError::not_supported(
             "rpc error: code = Unimplemented desc = renaming services is not supported",
         ));
     }
-    if is_global(spec.mode) != is_global(current.spec.mode) {
+    if spec.mode.word() != current.spec.mode.word() {
         return Err(ApiError::not_supported(
             "rpc error: code = Unimplemented desc = service mode change is not allowed",
         ));
@@ -223,6 +222,9 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
         return Err(ApiError::bad_parameter(format!(
             "rpc error: code = FailedPrecondition desc = {what}"
         )));
+    }
+    if is_at_home(state, &current.spec.task.definition, &spec.task) {
+        spec.task.definition = current.spec.task.definition.clone();
     }
     check(state, &spec, &raw, Some(&id))?;
     if state.services.get(&id).map(|service| service.index) != Some(version) {
@@ -234,6 +236,8 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
     let version = state.version_index;
     if is_rollback {
         state.step(Event::RollbackRequested { id: id.clone() });
+    } else if is_taken_back && spec.mode.is_job() {
+        state.step(Event::JobTakenBack { id: id.clone(), spec, version });
     } else {
         state.step(Event::ServiceUpdated { id: id.clone(), spec, version });
     }
@@ -241,7 +245,12 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
     Ok(id)
 }
 
-/// Ports that others have, secrets and configs that do not exist.
+/// Only the placement changed, and the tasks may stay where they are: they are up to date.
+fn is_at_home(state: &State, current: &str, new: &TaskSpec) -> bool {
+    new.needs.suits(state.world.node())
+        && without_placement(current) == without_placement(&new.definition)
+}
+
 /// Named volumes come into being with the first service that wants them.
 fn make_volumes(state: &mut State, raw: &Value) {
     let mounts = raw["TaskTemplate"]["ContainerSpec"]["Mounts"].as_array();
@@ -257,6 +266,7 @@ fn make_volumes(state: &mut State, raw: &Value) {
     }
 }
 
+/// Ports that others have, secrets and configs that do not exist.
 fn check(
     state: &State,
     spec: &orchestrator::ServiceSpec,
@@ -264,9 +274,9 @@ fn check(
     own: Option<&ServiceId>,
 ) -> Result<(), ApiError> {
     for port in ports(spec) {
-        if let Some((name, id)) = state.publisher(port.published_port, own) {
+        if let Some((name, id, mode)) = state.publisher(&port, own) {
             return Err(ApiError::invalid(format!(
-                "port '{}' is already in use by service '{name}' ({}) as an ingress port",
+                "port '{}' is already in use by service '{name}' ({}) as {mode} port",
                 port.published_port, id.0
             )));
         }

@@ -7,7 +7,7 @@ use hyper::Response;
 use serde_json::{Value, json};
 
 use super::{Answer, Api, Body, Call, container::Container, full, json as respond, swarm};
-use crate::control::{State, hostname};
+use crate::control::{State, cpus, hostname, memory_bytes};
 
 pub(super) fn ping(method: &Method, is_in_swarm: bool) -> Response<Body> {
     let body: &'static [u8] = if method == Method::HEAD { b"" } else { b"OK" };
@@ -75,28 +75,10 @@ fn fixed() -> Value {
     info
 }
 
-fn node(state: &State) -> Value {
-    json!({
-        "ID": state.node_id,
-        "Version": { "Index": 9 },
-        "CreatedAt": stamp::text(state.created_at),
-        "UpdatedAt": stamp::text(state.created_at),
-        "Spec": { "Labels": {}, "Role": "manager", "Availability": "active" },
-        "Description": {
-            "Hostname": hostname(),
-            "Platform": { "Architecture": "x86_64", "OS": "linux" },
-            "Engine": { "EngineVersion": env!("CARGO_PKG_VERSION") },
-            "Resources": {},
-        },
-        "Status": { "State": "ready", "Addr": "127.0.0.1" },
-        "ManagerStatus": { "Leader": true, "Reachability": "reachable", "Addr": "127.0.0.1:2377" },
-    })
-}
-
 impl Api {
     pub(super) async fn info(&self) -> Answer {
         let images = self.images.list().len();
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpus = cpus();
         let memory = memory_bytes();
         let cgroups = self.cgroups.clone();
         let root = self.tasks.parent().map(std::path::Path::to_owned);
@@ -125,30 +107,55 @@ impl Api {
     pub(super) async fn nodes(&self, call: &Call) -> Answer {
         let known = ["id", "name", "label", "role", "membership", "node.label"];
         let filters = Filters::parse(call.get("filters"), &known)?;
-        let node = self.control.read(node).await?;
+        let node = self.control.read(State::shown_node).await?;
         let is_wanted = filters.any("id", |id| node["ID"].as_str().unwrap_or("").starts_with(id))
             && filters.any("name", |name| hostname().starts_with(name))
             && filters.any("role", |role| role == "manager")
             && filters.any("membership", |membership| membership == "accepted")
-            && filters.any("node.label", |_| false)
-            && filters.labels(&node["Spec"]["Labels"]);
+            && filters.any("node.label", |wanted| has_label(&node["Spec"]["Labels"], wanted))
+            && filters.labels(&json!({}));
         Ok(respond(&if is_wanted { json!([node]) } else { json!([]) }))
     }
 
     pub(super) async fn node(&self, key: &str) -> Answer {
-        let found = self.control.read(node).await?;
-        let is_it = found["ID"].as_str().is_some_and(|id| key == "self" || id.starts_with(key))
-            || found["Description"]["Hostname"] == key;
-        if is_it {
+        let found = self.control.read(State::shown_node).await?;
+        if is_called(&found, key) {
             Ok(respond(&found))
         } else {
             Err(ApiError::not_found(format!("node {key} not found")))
         }
     }
+
+    pub(super) async fn update_node(&self, key: &str, call: Call) -> Answer {
+        let version = call.get("version").unwrap_or("").to_owned();
+        let Ok(version) = version.parse::<u64>() else {
+            let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+            let text = format!("invalid node version '{version}': {why}");
+            return Err(ApiError::bad_parameter(text));
+        };
+        let key = key.to_owned();
+        let spec = call.json().await?;
+        let update = self.control.write(move |state| {
+            if !is_called(&state.shown_node(), &key) {
+                return Err(ApiError::not_found(format!("node {key} not found")));
+            }
+            state.update_node(version, &spec)
+        });
+        update.await?;
+        Ok(super::empty(http::StatusCode::OK))
+    }
 }
 
-/// The machine's memory.
-pub(super) fn memory_bytes() -> u64 {
-    let known = rustix::system::sysinfo();
-    u64::from(known.mem_unit).saturating_mul(known.totalram)
+/// By id or its beginning, by host name, or as `self`.
+fn is_called(node: &Value, key: &str) -> bool {
+    let has_id = node["ID"].as_str().is_some_and(|id| !key.is_empty() && id.starts_with(key));
+    key == "self" || has_id || node["Description"]["Hostname"] == key
+}
+
+/// `key` or `key=value`.
+fn has_label(labels: &Value, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels[key] == value,
+        None => labels.get(wanted).is_some(),
+    }
 }

@@ -17,18 +17,28 @@ impl Api {
     pub(super) async fn tasks(&self, call: &Call) -> Answer {
         let filters = Filters::parse(call.get("filters"), &KEYS)?;
         for state in filters.get("desired-state").unwrap_or_default() {
-            if !["running", "shutdown", "accepted", "ready", "remove"].contains(&state.as_str()) {
+            if !["running", "complete", "shutdown", "accepted", "ready", "remove"]
+                .contains(&state.as_str())
+            {
                 return Err(ApiError::bad_parameter(format!(
                     "invalid filter 'desired-state={state}'"
                 )));
             }
         }
+        // Only progress bars of docker's client ask so, and they count the slots of a job from 0.
+        let is_for_progress = filters.get("_up-to-date").is_some();
         let (tasks, index) = self.control.find(move |state| wanted(state, &filters)).await?;
         let mut templates = Templates::default();
         let driver = &self.control.driver;
         let shown = tasks.iter().map(|task| {
             let pid = driver.pid(&task.id).filter(|_| task.is_started);
-            view::task(task, index, pid, &mut templates)
+            let mut shown = view::task(task, index, pid, &mut templates);
+            if let (true, true, Some(slot)) =
+                (is_for_progress, task.iteration.is_some(), shown["Slot"].as_u64())
+            {
+                shown["Slot"] = json!(slot.saturating_sub(1));
+            }
+            shown
         });
         Ok(respond(&Value::Array(shown.collect())))
     }
@@ -66,7 +76,7 @@ fn wanted(state: &State, filters: &Filters) -> Result<(Vec<Task>, u64), ApiError
         filters.any("id", |id| task.id.0.starts_with(id))
             && filters.any("name", |name| task_name(&state.world, task).starts_with(name))
             && filters.any("node", |node| task.node.starts_with(node) || node == hostname())
-            && filters.any("desired-state", |wanted| view::desired(task.desired) == wanted)
+            && filters.any("desired-state", |wanted| view::desired(task) == wanted)
             && filters.any("runtime", |wanted| wanted == "container")
             && filters.any("_up-to-date", |wanted| {
                 let is = task.spec.definition == service.spec.task.definition;

@@ -1,6 +1,9 @@
 //! Services and tasks in Docker's JSON shapes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use dockerapi::stamp;
 use orchestrator::{Desired, Mode, Observed, Service, SlotKey, Task};
@@ -19,8 +22,17 @@ pub(super) fn service(state: &State, service: &Service) -> Value {
         "Spec": spec(&service.spec),
         "Endpoint": endpoint(&service.spec),
     });
+    if service.spec.mode.is_job() {
+        shown["JobStatus"] = json!({
+            "JobIteration": iteration(service.job.iteration),
+            "LastExecution": stamp::text(service.job.last_execution),
+        });
+    }
     if let Some((_, previous)) = &service.previous {
         shown["PreviousSpec"] = spec(previous);
+    }
+    if let Some(failure) = given_up(state, service) {
+        shown["UpdateStatus"] = failure;
     }
     if let Some(status) = &service.rollout {
         shown["UpdateStatus"] = json!({
@@ -50,8 +62,37 @@ pub(super) fn spec(spec: &orchestrator::ServiceSpec) -> Value {
         }
         Mode::Global if raw["Mode"]["Global"].is_object() => {}
         Mode::Global => raw["Mode"] = json!({ "Global": {} }),
+        Mode::GlobalJob => raw["Mode"] = json!({ "GlobalJob": {} }),
+        Mode::ReplicatedJob { max_concurrent, total } => {
+            raw["Mode"] = json!({
+                "ReplicatedJob": { "MaxConcurrent": max_concurrent, "TotalCompletions": total },
+            });
+        }
     }
     raw
+}
+
+/// A job that will not complete. Docker says nothing of it, and its client waits for ever; told
+/// as a paused update, with the reason, the client ends with it.
+fn given_up(state: &State, service: &Service) -> Option<Value> {
+    let count = state.world.job(service)?;
+    if service.job.is_taken_back() && !count.is_complete() {
+        return Some(json!({
+            "State": "completed", "StartedAt": stamp::text(service.job.last_execution),
+            "Message": "the release was taken back: nothing is run",
+        }));
+    }
+    let is_over = count.given_up > 0 && count.completed + count.given_up >= count.total;
+    let (_, why) = service.parked().next().filter(|_| is_over)?;
+    Some(json!({
+        "State": "paused", "StartedAt": stamp::text(service.job.last_execution),
+        "Message": format!("{} of {} completions: {why}", count.completed, count.total),
+    }))
+}
+
+/// Docker leaves a zero out.
+fn iteration(index: u64) -> Value {
+    if index == 0 { json!({}) } else { json!({ "Index": index }) }
 }
 
 fn endpoint(spec: &orchestrator::ServiceSpec) -> Value {
@@ -92,7 +133,12 @@ pub(super) fn with_defaults(mut spec: Value) -> Value {
     ] {
         fill(&mut template["RestartPolicy"], key, default);
     }
+    // A job may have none.
+    let is_job = ["ReplicatedJob", "GlobalJob"].iter().any(|m| !spec["Mode"][*m].is_null());
     for config in ["UpdateConfig", "RollbackConfig"] {
+        if is_job {
+            break;
+        }
         let is_absent = spec.get(config).is_none_or(Value::is_null);
         if is_absent {
             spec[config] = json!({ "Parallelism": 1, "MaxFailureRatio": 0 });
@@ -110,11 +156,25 @@ pub(super) fn with_defaults(mut spec: Value) -> Value {
 
 /// `RunningTasks`, `DesiredTasks`, `CompletedTasks`.
 pub(super) fn status(state: &State, service: &Service) -> Value {
+    if let Some(count) = state.world.job(service) {
+        return json!({
+            "RunningTasks": count.running, "DesiredTasks": count.at_once,
+            "CompletedTasks": count.completed,
+        });
+    }
     let tasks = || state.world.tasks_of(&service.id);
     let running = tasks().filter(|t| t.is_live() && t.observed == Observed::Running).count();
     let desired = match service.spec.mode {
         Mode::Replicated { replicas } => replicas as usize,
-        Mode::Global => 1,
+        Mode::Global => {
+            let is_wanted = |task: &Task| task.desired <= Desired::Running;
+            tasks()
+                .filter(|task| is_wanted(task))
+                .map(|task| &task.slot)
+                .collect::<BTreeSet<_>>()
+                .len()
+        }
+        Mode::ReplicatedJob { .. } | Mode::GlobalJob => 0,
     };
     json!({ "RunningTasks": running.min(desired), "DesiredTasks": desired, "CompletedTasks": 0 })
 }
@@ -145,9 +205,13 @@ fn message(observed: Observed) -> &'static str {
     }
 }
 
-pub(super) fn desired(desired: Desired) -> &'static str {
-    match desired {
+/// What is wanted of a task: of a job's, that it completes, and one that did is as it should be.
+pub(super) fn desired(task: &Task) -> &'static str {
+    let is_job = task.iteration.is_some();
+    match task.desired {
         Desired::Ready => "ready",
+        Desired::Running if is_job => "complete",
+        Desired::Shutdown if is_job && task.observed == Observed::Complete => "complete",
         Desired::Running => "running",
         Desired::Shutdown => "shutdown",
         Desired::Remove => "remove",
@@ -156,13 +220,21 @@ pub(super) fn desired(desired: Desired) -> &'static str {
 
 /// What tasks of one definition share, read once for all of them.
 #[derive(Debug, Default)]
-pub(super) struct Templates(BTreeMap<Arc<str>, Value>);
+pub(super) struct Templates(BTreeMap<Arc<str>, Template>);
+
+/// The task template and the ports in host mode.
+#[derive(Clone, Debug)]
+struct Template(Value, Vec<Value>);
 
 impl Templates {
-    fn of(&mut self, definition: &Arc<str>) -> Value {
+    fn of(&mut self, definition: &Arc<str>) -> Template {
         let read = || {
             let mut definition: Value = serde_json::from_str(definition).unwrap_or(Value::Null);
-            definition.get_mut("TaskTemplate").map_or(json!({}), Value::take)
+            let ports = definition["EndpointSpec"]["Ports"].as_array().cloned().unwrap_or_default();
+            let is_host = |port: &Value| port["PublishMode"] == "host";
+            let ports = ports.into_iter().filter(is_host).collect();
+            let template = definition.get_mut("TaskTemplate").map_or(json!({}), Value::take);
+            Template(template, ports)
         };
         self.0.entry(Arc::clone(definition)).or_insert_with(read).clone()
     }
@@ -170,6 +242,7 @@ impl Templates {
 
 /// A task as `GET /tasks/{id}` shows it; `index` is the version of the state it was read from.
 pub(super) fn task(task: &Task, index: u64, pid: Option<u32>, templates: &mut Templates) -> Value {
+    let Template(template, ports) = templates.of(&task.spec.definition);
     let mut status = json!({
         "Timestamp": stamp::text(task.observed_at),
         "State": observed(task.observed),
@@ -178,6 +251,14 @@ pub(super) fn task(task: &Task, index: u64, pid: Option<u32>, templates: &mut Te
     });
     if let Some(error) = &task.error {
         status["Err"] = json!(error);
+    }
+    if task.observed == Observed::Running && !ports.is_empty() {
+        status["PortStatus"] = json!({ "Ports": ports });
+    }
+    if let Some(unplaced) = task.unplaced.as_ref().filter(|_| task.is_live()) {
+        status["State"] = json!("pending");
+        status["Message"] = json!("pending task scheduling");
+        status["Err"] = json!(unplaced.reason);
     }
     if task.is_started {
         status["ContainerStatus"] = json!({
@@ -192,14 +273,20 @@ pub(super) fn task(task: &Task, index: u64, pid: Option<u32>, templates: &mut Te
         "CreatedAt": stamp::text(task.created_at),
         "UpdatedAt": stamp::text(task.observed_at),
         "Labels": {},
-        "Spec": templates.of(&task.spec.definition),
+        "Spec": template,
         "ServiceID": task.service.0,
         "NodeID": task.node,
         "Status": status,
-        "DesiredState": desired(task.desired),
+        "DesiredState": desired(task),
     });
     if let SlotKey::Replica(number) = task.slot {
         shown["Slot"] = json!(number);
+        if task.unplaced.is_some() {
+            shown["NodeID"] = json!("");
+        }
+    }
+    if let Some(index) = task.iteration {
+        shown["JobIteration"] = iteration(index);
     }
     shown
 }

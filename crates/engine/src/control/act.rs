@@ -167,7 +167,8 @@ impl Loop {
         let services = self.state.world.services().filter(|service| !service.is_removed);
         services
             .flat_map(|service| {
-                ports(&service.spec).into_iter().map(|port| {
+                let open = ports(&service.spec).into_iter();
+                open.filter(|port| self.state.has_port(service, port)).map(|port| {
                     let key = format!("evenkeel.port.{}.protocol", port.published_port);
                     let is_tcp = label(&service.spec, &key).as_deref() == Some("tcp");
                     Route {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dockerapi::ApiError;
+use dockerapi::{ApiError, spec};
 use orchestrator::{TaskId, Time};
 use serde_json::{Map, Value, json};
 
@@ -134,7 +134,8 @@ impl State {
 
     /// Who has a published port: a service, or a container other than `but`.
     pub fn port_holder(&self, port: u16, but: Option<&TaskId>) -> Option<String> {
-        if let Some((service, _)) = self.publisher(port, None) {
+        let wanted = spec::Port { published_port: port, ..spec::Port::default() };
+        if let Some((service, ..)) = self.publisher(&wanted, None) {
             return Some(format!("service {service}"));
         }
         let mut others = self.containers.values().filter(|own| Some(&own.id) != but);

@@ -145,6 +145,7 @@ mod tests {
             restart: orchestrator::RestartPolicy::default(),
             has_health_check: true,
             has_traffic: false,
+            needs: orchestrator::Needs::default(),
         };
         let spec = orchestrator::ServiceSpec {
             name: "s".to_owned(),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dockerapi::stamp;
-use orchestrator::{ServiceId, TaskId, Time, World};
+use dockerapi::{convert, stamp};
+use orchestrator::{Needs, ServiceId, TaskId, Time, World};
 use serde_json::{Value, json};
 
-use super::state::{KINDS, Service, State};
+use super::state::{KINDS, NodeSpec, Service, State};
 use crate::store::{Store, StoreError, Write};
 
 /// The node's own record.
@@ -36,12 +36,13 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
                 updated_at: world.updated_at,
             });
             services.insert(ServiceId(id), api);
-            known.push(world);
+            known.push(with_needs(world));
         }
     }
     let tasks = store.all("task")?;
     let tasks = tasks.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
     let node_id = text("node");
+    let node: NodeSpec = serde_json::from_value(meta("node")?).unwrap_or_default();
     let world = World::restore(
         number(&identity, "seed"),
         number(&counters, "ids_issued"),
@@ -49,7 +50,8 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
         TASK_HISTORY,
         known,
         tasks,
-    );
+    )
+    .with_node(super::node::facts(&node_id, &node));
     let mut objects = BTreeMap::new();
     for kind in KINDS {
         let all = store.all(kind)?;
@@ -79,6 +81,7 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
         is_in_swarm: State::is_in_swarm(&identity),
         seed: number(&identity, "seed"),
         identity_to_save: None,
+        node,
         cluster_id: text("cluster"),
         created_at: Time(number(&identity, "created_at")),
         version_index: number(&counters, "version_index").max(10),
@@ -89,6 +92,7 @@ pub(super) fn state(store: &Store) -> Result<State, StoreError> {
         are_routes_changed: false,
         events: Vec::new(),
         changed_objects: Default::default(),
+        is_node_changed: false,
     })
 }
 
@@ -101,6 +105,17 @@ fn predefined(name: &str, driver: &str, created_at: Time) -> (String, Value) {
         "Ingress": false, "Options": {}, "Labels": {}, "IPAM": { "Driver": "default" },
     });
     (id, network)
+}
+
+/// A service that was saved before placement was understood needs what its spec says.
+fn with_needs(mut service: orchestrator::Service) -> orchestrator::Service {
+    let spec = &mut service.spec;
+    if spec.task.needs == Needs::default()
+        && let Ok(wire) = serde_json::from_str(&spec.raw)
+    {
+        spec.task.needs = convert::needs(&wire).unwrap_or_default();
+    }
+    service
 }
 
 /// Gives a new store its identity and the network that every swarm has.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dockerapi::{ApiError, convert, spec, stamp};
-use orchestrator::{Action, Event, ServiceId, TaskId, Time, World, step};
+use orchestrator::{Action, Availability, Event, ServiceId, Task, TaskId, Time, World, step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -24,6 +24,18 @@ pub struct Service {
     pub updated_at: Time,
 }
 
+/// What the operator sets of the node (`docker node update`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Docker's `Version.Index`; 0 until something was set.
+    pub index: u64,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub availability: Availability,
+    pub updated_at: Time,
+}
+
 /// The state, changed by the control loop only.
 #[derive(Debug)]
 pub struct State {
@@ -37,6 +49,8 @@ pub struct State {
     /// Exit codes of containers that are gone, oldest first.
     pub removed: VecDeque<(TaskId, i32)>,
     pub node_id: String,
+    /// What the operator set of the node.
+    pub node: NodeSpec,
     pub cluster_id: String,
     /// False after `docker swarm leave`.
     pub is_in_swarm: bool,
@@ -53,6 +67,7 @@ pub struct State {
     pub(super) changed_objects: BTreeSet<(&'static str, String)>,
     pub(super) changed_containers: BTreeSet<TaskId>,
     pub(super) container_actions: Vec<(Container, container::Action)>,
+    pub(super) is_node_changed: bool,
 }
 
 /// The kinds of object beside services and tasks. A `registry-auth` has the id of its service, and
@@ -88,7 +103,9 @@ impl State {
                 let rolling = self.world.services().filter(|service| service.is_rolling());
                 return rolling.map(|s| (s.id.clone(), s.spec_version, status(s))).collect();
             }
-            Event::ServiceCreated { .. }
+            Event::NodeChanged(_)
+            | Event::JobTakenBack { .. }
+            | Event::ServiceCreated { .. }
             | Event::ServiceUpdated { .. }
             | Event::ServiceRemoved { .. } => None,
         };
@@ -183,13 +200,35 @@ impl State {
         self.world.services().filter(refers).map(|service| service.spec.name.clone()).collect()
     }
 
-    /// The service that publishes a port, other than `but`.
-    pub fn publisher(&self, port: u16, but: Option<&ServiceId>) -> Option<(String, ServiceId)> {
-        self.world
-            .services()
-            .filter(|service| !service.is_removed && Some(&service.id) != but)
-            .find(|service| ports(&service.spec).iter().any(|p| p.published_port == port))
-            .map(|service| (service.spec.name.clone(), service.id.clone()))
+    /// The service, other than `but`, that publishes a port, and as what. Two services may want
+    /// the same port of the machine (mode `host`): the tasks of one wait until it is free.
+    pub fn publisher(
+        &self,
+        port: &spec::Port,
+        but: Option<&ServiceId>,
+    ) -> Option<(String, ServiceId, &'static str)> {
+        let is_host = |port: &spec::Port| port.publish_mode == "host";
+        let others = self.world.services().filter(|s| !s.is_removed && Some(&s.id) != but);
+        others.into_iter().find_map(|service| {
+            let ports = ports(&service.spec);
+            let conflicts = |p: &&spec::Port| {
+                p.published_port == port.published_port && !(is_host(p) && is_host(port))
+            };
+            let held = ports.iter().find(conflicts)?;
+            let mode = if is_host(held) { "a host-published" } else { "an ingress" };
+            Some((service.spec.name.clone(), service.id.clone(), mode))
+        })
+    }
+
+    /// Whether requests to a published port are this service's. A port of the machine (mode
+    /// `host`) belongs to one service at a time: the one whose task has it.
+    pub fn has_port(&self, service: &orchestrator::Service, port: &spec::Port) -> bool {
+        let holds = |task: &Task| {
+            let is_there = task.unplaced.is_none() && !task.observed.is_end();
+            let mut held = task.spec.needs.host_ports.iter();
+            is_there && held.any(|held| held.port == port.published_port)
+        };
+        port.publish_mode != "host" || self.world.tasks_of(&service.id).any(holds)
     }
 
     /// A new container, or one whose record changed.
@@ -226,6 +265,9 @@ impl State {
             writes.push(Write { kind: "service", id: id.0.clone(), body });
         }
         for id in &changes.tasks {
+            // Who holds a port of the machine may have changed with any of its tasks.
+            self.are_routes_changed |=
+                self.world.task(id).is_some_and(|task| !task.spec.needs.host_ports.is_empty());
             let body = self.world.task(id).and_then(|task| serde_json::to_string(task).ok());
             writes.push(Write { kind: "task", id: id.0.clone(), body });
         }
@@ -240,6 +282,10 @@ impl State {
         if let Some(identity) = &self.identity_to_save {
             let body = Some(identity.to_string());
             writes.push(Write { kind: "meta", id: "identity".to_owned(), body });
+        }
+        if std::mem::take(&mut self.is_node_changed) {
+            let body = serde_json::to_string(&self.node).ok();
+            writes.push(Write { kind: "meta", id: "node".to_owned(), body });
         }
         if !writes.is_empty() {
             let body = json!({

@@ -4,7 +4,7 @@ use dockerapi::stamp;
 use orchestrator::{Action, Event, ServiceId, TaskId};
 use serde_json::{Value, json};
 
-use super::{State, load, name_of, random_id};
+use super::{State, load, name_of, random_id, state::NodeSpec};
 
 impl State {
     /// A new swarm with a new node; its id. Takes effect with the next save.
@@ -53,6 +53,9 @@ impl State {
             }
         }
         self.is_in_swarm = false;
+        // The next swarm's node is another one.
+        self.node = NodeSpec::default();
+        self.is_node_changed = true;
         self.identity_to_save = Some(json!({
             "seed": self.seed, "node": self.node_id, "cluster": self.cluster_id,
             "created_at": self.created_at.0, "is_left": true,

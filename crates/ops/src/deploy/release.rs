@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Outcome;
 use crate::{
     error::{Class, Error},
+    judge::is_job,
     lock::{hostname, user},
     plan::{Kind, plan},
     progress::Said,
@@ -108,9 +109,15 @@ async fn roll_out(
             label(&mut spec, &release.version);
             let before = before.get(name).cloned().flatten();
             changed.push(Changed { service: name.clone(), before });
-            context.put(name, &spec).await?;
+            match release.kind {
+                "rollback" => context.put_back(name, &spec).await?,
+                _ => context.put(name, &spec).await?,
+            }
         }
-        context.follow(name, kind == Kind::Create).await?;
+        // What a job did is not done again, and not undone, by going back.
+        if release.kind != "rollback" || !is_job(spec) {
+            context.follow(name, kind == Kind::Create).await?;
+        }
         if kind != Kind::Unchanged {
             outcome.durations.insert(name.clone(), milliseconds(started));
             let milliseconds = milliseconds(started);

@@ -66,6 +66,9 @@ impl Machine<'_> {
 
     /// Brings one slot as far as it goes now.
     pub(crate) fn advance_slot(&mut self, id: &ServiceId, slot: &SlotKey) {
+        if self.service(id).is_some_and(|service| service.spec.mode.is_job()) {
+            return self.advance_job_slot(id, slot);
+        }
         for task in self.in_slot(id, slot, |t| t.observed.is_end() && t.desired < Desired::Shutdown)
         {
             self.ended_unasked(&task);
@@ -103,6 +106,8 @@ impl Machine<'_> {
         let live = self.in_slot(id, slot, Task::is_live);
         let Some((newest, older)) = live.split_last() else { return self.end_hold(id, slot) };
         if !self.task(newest).is_some_and(Task::is_serving) {
+            let may_take_all = !keeps_healthy;
+            self.make_room(id, newest, older, may_take_all);
             return self.end_hold(id, slot);
         }
         let (ill, healthy): (Vec<&TaskId>, Vec<&TaskId>) =
@@ -126,6 +131,20 @@ impl Machine<'_> {
         }
     }
 
+    /// The newest task has no place while older ones of its slot have it: ill ones go for it, and
+    /// all where two can never be together.
+    fn make_room(&mut self, id: &ServiceId, newest: &TaskId, older: &[TaskId], may_take_all: bool) {
+        if !self.is_kept_out_by_its_slot(newest) {
+            return;
+        }
+        let goes_all = may_take_all && self.must_stop_first(newest, self.settings(id).order);
+        for task in older {
+            if goes_all || self.task(task).is_some_and(|task| task.is_unhealthy) {
+                self.want(task, Desired::Shutdown);
+            }
+        }
+    }
+
     fn end_hold(&mut self, id: &ServiceId, slot: &SlotKey) {
         if self.service(id).is_some_and(|service| service.holds.contains_key(slot))
             && let Some(service) = self.service_mut(id)
@@ -136,7 +155,7 @@ impl Machine<'_> {
 
     /// A restart's replacement starts when its delay is over and the task it replaces has ended,
     /// or serves on until then.
-    fn start_replacement(&mut self, id: &ServiceId, slot: &SlotKey) {
+    pub(crate) fn start_replacement(&mut self, id: &ServiceId, slot: &SlotKey) {
         let now = self.now;
         let waiting = self.in_slot(id, slot, |task| {
             task.is_live()
@@ -165,10 +184,12 @@ impl Machine<'_> {
         if self.now >= deadline {
             return self.stuck(id, slot, new, &settings);
         }
-        if settings.order == UpdateOrder::StartFirst || task.desired == Desired::Running {
+        let is_kept_out = self.must_stop_first(new, settings.order);
+        let comes_first = settings.order == UpdateOrder::StartFirst;
+        if (comes_first || task.desired == Desired::Running) && !is_kept_out {
             return self.want(new, Desired::Running);
         }
-        if task.observed < Observed::Ready {
+        if task.observed < Observed::Ready && !is_kept_out {
             return;
         }
         if let Some(service) = self.service_mut(id) {
@@ -178,6 +199,14 @@ impl Machine<'_> {
             self.want(&task, Desired::Shutdown);
         }
         self.pending.insert((id.clone(), slot.clone()));
+    }
+
+    /// The new task has no place while the old one has it. With start-first that is changed only
+    /// where two can never be together: a service that asks for both would wait for ever. Short
+    /// of memory or processors the old task goes on serving, and the deadline decides.
+    fn must_stop_first(&self, new: &TaskId, order: UpdateOrder) -> bool {
+        let is_limited = self.task(new).is_some_and(|task| task.spec.needs.max_per_node > 0);
+        (order == UpdateOrder::StopFirst || is_limited) && self.is_kept_out_by_its_slot(new)
     }
 
     /// Stop-first: the new task starts when the old one has really ended.
@@ -232,7 +261,10 @@ impl Machine<'_> {
         let within = settings.progress_deadline.as_secs_f64();
         if let Some(task) = self.task_mut(new) {
             task.is_unhealthy = true;
-            task.error = Some(format!("task: not ready within {within}s (progress deadline)"));
+            let why = task.unplaced.as_ref().map_or_else(String::new, |unplaced| {
+                format!(": {}: {}", unplaced.reason, unplaced.detail)
+            });
+            task.error = Some(format!("task: not ready within {within}s (progress deadline){why}"));
         }
         self.want(new, Desired::Shutdown);
         self.failed_in_rollout(id, new);

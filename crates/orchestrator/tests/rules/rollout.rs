@@ -45,7 +45,7 @@ fn a_scale_during_an_update_stops_no_old_task_before_the_new_one_serves() {
     assert_eq!(scene.state(), Some(RolloutState::Updating));
 }
 
-/// Invariant of the handshake: published first, then the old one drains, then it stops.
+/// B18 and the handshake: published first, then the old one drains, then it stops.
 #[test]
 fn an_old_task_stops_only_after_the_ingress_drained_it() {
     let mut scene = Scene::settled(spec(1));

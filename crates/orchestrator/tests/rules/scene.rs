@@ -46,6 +46,7 @@ pub fn spec(replicas: u32) -> ServiceSpec {
             restart,
             has_health_check: true,
             has_traffic: true,
+            needs: orchestrator::Needs::default(),
         },
         update,
         rollback: UpdateConfig { failure_action: FailureAction::Pause, ..update },

@@ -10,7 +10,7 @@ fn copy<T: Serialize + DeserializeOwned>(value: &T) -> T {
     serde_json::from_str(&text).expect("and comes back")
 }
 
-fn restored(world: &World) -> World {
+pub fn restored(world: &World) -> World {
     let services: Vec<Service> = world.services().map(copy).collect();
     let tasks: Vec<Task> = world.tasks().map(copy).collect();
     World::restore(7, world.ids_issued(), vec!["node".to_owned()], 5, services, tasks)

@@ -14,9 +14,20 @@ pub enum Behaviour {
     ImageMissing,
     CrashesBeforeReady,
     NeverReady,
-    CrashesAfter { ms: u64 },
-    LiesThenUnhealthy { ms: u64 },
-    EndsWithZero { ms: u64 },
+    CrashesAfter {
+        ms: u64,
+    },
+    LiesThenUnhealthy {
+        ms: u64,
+    },
+    EndsWithZero {
+        ms: u64,
+    },
+    /// Ends with 0 mostly, and with 1 now and then: a job.
+    EndsSomehow {
+        ms: u64,
+        bad_percent: u64,
+    },
 }
 
 impl Behaviour {
@@ -162,6 +173,10 @@ impl Driver {
             }
             Behaviour::EndsWithZero { ms } => {
                 events.push((ready + Duration::from_millis(ms), observed(exit(0))));
+            }
+            Behaviour::EndsSomehow { ms, bad_percent } => {
+                let code = i32::from(chance.happens(bad_percent));
+                events.push((ready + chance.between(0, ms), observed(exit(code))));
             }
             Behaviour::LiesThenUnhealthy { ms } => events.push((
                 ready + Duration::from_millis(ms),

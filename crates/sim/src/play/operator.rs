@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use orchestrator::{
-    Event, FailureAction, Mode, RestartCondition, RestartPolicy, ServiceId, ServiceSpec, TaskSpec,
-    UpdateConfig, UpdateOrder, World,
+    Availability, Event, FailureAction, HostPort, Mode, Needs, Node, RestartCondition,
+    RestartPolicy, ServiceId, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, World,
 };
 
 use super::driver::{Behaviour, Driver};
@@ -15,11 +15,14 @@ pub struct Operator {
     revision: u64,
     version: u64,
     bad_percent: u64,
+    /// Drains and pauses the node now and then.
+    is_maintaining: bool,
 }
 
 impl Operator {
     pub fn new(chance: &mut Chance) -> Self {
-        Self { revision: 0, version: 0, bad_percent: *chance.one_of(&[0, 30, 60]) }
+        let bad_percent = *chance.one_of(&[0, 30, 60]);
+        Self { revision: 0, version: 0, bad_percent, is_maintaining: chance.happens(30) }
     }
 
     /// The next thing an operator does.
@@ -36,10 +39,21 @@ impl Operator {
         if services.is_empty() || (services.len() < 3 && chance.happens(20)) {
             let id = ServiceId(format!("service{version}"));
             // A first revision that works: what a rollback goes back to.
-            let spec = self.spec(chance, driver, 0);
+            let spec = if chance.happens(25) {
+                self.job(chance, driver)
+            } else {
+                self.spec(chance, driver, 0)
+            };
             return Some(Event::ServiceCreated { id, spec, version });
         }
+        if self.is_maintaining && chance.happens(10) {
+            let closed = *chance.one_of(&[Availability::Pause, Availability::Drain]);
+            return Some(Event::NodeChanged(node(closed)));
+        }
         let id = chance.one_of(&services).clone();
+        if world.service(&id)?.spec.mode.is_job() {
+            return self.job_command(chance, world, driver, id);
+        }
         let mut spec = world.service(&id)?.spec.clone();
         match chance.below(10) {
             0..=4 => {
@@ -59,6 +73,53 @@ impl Operator {
             _ => return None,
         }
         Some(Event::ServiceUpdated { id, spec, version })
+    }
+
+    /// What is done with a job: run anew, asked for more, deployed once more, taken back.
+    fn job_command(
+        &mut self,
+        chance: &mut Chance,
+        world: &World,
+        driver: &mut Driver,
+        id: ServiceId,
+    ) -> Option<Event> {
+        let version = self.version;
+        let service = world.service(&id)?;
+        let mut spec = service.spec.clone();
+        match chance.below(8) {
+            0 | 1 => spec.task = self.job(chance, driver).task,
+            2 => {
+                if let Mode::ReplicatedJob { total, .. } = &mut spec.mode {
+                    *total = u32::try_from(chance.below(8)).unwrap_or(1);
+                }
+            }
+            3 => {
+                let (_, spec) = service.previous.clone()?;
+                return Some(Event::JobTakenBack { id, spec, version });
+            }
+            4 => return Some(Event::RollbackRequested { id }),
+            5 => {}
+            _ if chance.happens(20) => return Some(Event::ServiceRemoved { id }),
+            _ => return None,
+        }
+        Some(Event::ServiceUpdated { id, spec, version })
+    }
+
+    fn job(&mut self, chance: &mut Chance, driver: &mut Driver) -> ServiceSpec {
+        let mut spec = self.spec(chance, driver, 0);
+        let ms = chance.below(30_000);
+        let bad_percent = *chance.one_of(&[0, 20, 50, 100]);
+        driver.set_behaviour(&spec.task.definition, Behaviour::EndsSomehow { ms, bad_percent });
+        spec.mode = if chance.happens(20) {
+            Mode::GlobalJob
+        } else {
+            let max_concurrent = u32::try_from(1 + chance.below(3)).unwrap_or(1);
+            Mode::ReplicatedJob { max_concurrent, total: max_concurrent * 2 }
+        };
+        spec.update = UpdateConfig::default();
+        // Attempts that outlive the window are forgotten: such a job may go on for ever.
+        spec.task.restart.window = Duration::ZERO;
+        spec
     }
 
     fn spec(&mut self, chance: &mut Chance, driver: &mut Driver, bad_percent: u64) -> ServiceSpec {
@@ -103,11 +164,34 @@ impl Operator {
                 restart,
                 has_health_check: chance.happens(50),
                 has_traffic: chance.happens(60),
+                needs: needs(chance),
             },
             update: update(chance),
             rollback: update(chance),
             raw: "".into(),
         }
+    }
+}
+
+/// The one node, with room for a hundred.
+pub fn node(availability: Availability) -> Node {
+    Node {
+        id: "node".to_owned(),
+        availability,
+        memory_bytes: Some(100),
+        nano_cpus: Some(100),
+        ..Node::default()
+    }
+}
+
+fn needs(chance: &mut Chance) -> Needs {
+    let port = HostPort { protocol: "tcp".to_owned(), port: 8080 };
+    match chance.below(10) {
+        0 => Needs { memory_bytes: 10, ..Needs::default() },
+        1 => Needs { nano_cpus: 30, ..Needs::default() },
+        2 => Needs { max_per_node: 2, ..Needs::default() },
+        3 => Needs { host_ports: vec![port], ..Needs::default() },
+        _ => Needs::default(),
     }
 }
 

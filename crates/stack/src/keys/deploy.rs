@@ -3,7 +3,11 @@
 use super::{Key, ignored, ok};
 
 pub const KEYS: &[Key] = &[
-    ok("services.*.deploy.mode", "`replicated`, `global`, `replicated-job` or `global-job`"),
+    ok(
+        "services.*.deploy.mode",
+        "`replicated`, `global`, `replicated-job` (`replicas` completions, all at once) or \
+         `global-job`; a job is live when it has completed, and runs again when it has changed",
+    ),
     ok("services.*.deploy.replicas", "default 1"),
     ok("services.*.deploy.labels", "labels of the service; a change replaces no task"),
     ok("services.*.deploy.endpoint_mode", "`vip` or `dnsrr`"),
