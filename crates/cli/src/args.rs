@@ -179,7 +179,7 @@ pub struct Tls {
 }
 
 #[derive(Debug, Args)]
-#[command(before_long_help = "Example:\n  keel ingress --state-dir /var/lib/evenkeel")]
+#[command(before_long_help = "Example:\n  keel ingress --upgrade")]
 pub struct Ingress {
     /// Threads that carry requests [default: one per processor]
     #[arg(long)]
@@ -187,7 +187,14 @@ pub struct Ingress {
     /// Address that published ports are opened on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub publish_address: std::net::IpAddr,
-    /// Started by `keel daemon`
+    /// Replace the running ingress by this binary's; nothing is cut
+    #[arg(long)]
+    pub upgrade: bool,
+    /// With --upgrade: how long WebSockets and raw connections of the one before may stay
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub cut_after: std::time::Duration,
+    #[arg(long, hide = true, conflicts_with = "upgrade")]
+    pub takes_over: bool,
     #[arg(long, hide = true)]
     pub detached: bool,
 }

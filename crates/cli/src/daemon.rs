@@ -6,7 +6,8 @@
 //!      └──run/ingress.sock: commands, events──▶─┘
 //! ```
 //!
-//! The ingress outlives the engine: a new engine connects to it before it would start another.
+//! The ingress outlives the engine: a new engine connects to it before it would start another, and
+//! has one of another binary replaced by its own, without a connection refused or cut.
 
 mod background;
 mod control;
@@ -15,6 +16,7 @@ mod process;
 mod relay;
 mod stop;
 mod traffic;
+mod upgrade;
 
 use std::{
     path::{Path, PathBuf},
@@ -71,8 +73,7 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
     process::allow_many_descriptors();
     // Its memory has secrets: no core file, and no look at it by others of the same user.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let keel = std::env::current_exe()
-        .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))?;
+    let keel = own_binary()?;
     let relay = match host {
         Some(host) => Some(relay::listen(host, &daemon.tls, &place::engine_socket(state)).await?),
         None if daemon.tls.tls_ca.is_some() => return Err(relay::no_address().into()),
@@ -102,6 +103,11 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
          `keel daemon --stop --all` ends them",
     );
     Ok(())
+}
+
+fn own_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::new("own-binary", format!("find keel's own binary: {error}")))
 }
 
 /// The signals that end a process of ours.

@@ -51,7 +51,7 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
     let context = Context { globals: cli.globals, output };
     match &cli.command {
         Command::Daemon(daemon) => daemon::run(&context.globals, daemon, output),
-        Command::Ingress(ingress) => daemon::run_ingress(&context.globals, ingress),
+        Command::Ingress(ingress) => daemon::run_ingress(&context.globals, ingress, output),
         // `main` has taken the usual way already; this one is `keel -q supervise FOLDER`.
         Command::Supervise { folder } => {
             let code = engine::supervisor::run(folder);

@@ -5,7 +5,8 @@
 //! is drained has a stop signal that does nothing; what it really wants is in labels of the container.
 //!
 //! ```text
-//! service    evenkeel.publish.5000 = 5000/http     published port → target port and protocol
+//! service    evenkeel.publish.5000 = 5000/http     published port → target port and protocol:
+//!                                                  `http`, `tcp`, or `tcp+proxy` (PROXY protocol)
 //! container  evenkeel.stop.signal  = SIGTERM       sent once it is drained
 //!            evenkeel.stop.grace   = 10s           what it gets after that signal
 //!            evenkeel.stop.within  = 37s           when the signal is sent in any case
@@ -40,23 +41,31 @@ pub struct Port {
 impl Port {
     /// The label that says so.
     pub fn label(&self) -> (String, String) {
-        let protocol = match self.protocol {
-            Protocol::Http => "http",
-            Protocol::Tcp => "tcp",
-        };
+        let protocol = protocol_name(self.protocol);
         (format!("{PORT}{}", self.published), format!("{}/{protocol}", self.target))
     }
 
     fn of(key: &str, value: &str) -> Option<Self> {
         let published = key.strip_prefix(PORT)?.parse().ok()?;
         let (target, protocol) = value.split_once('/')?;
-        let protocol = match protocol {
-            "http" => Protocol::Http,
-            "tcp" => Protocol::Tcp,
-            _ => return None,
-        };
+        let protocol = protocol_of(protocol)?;
         Some(Self { published, target: target.parse().ok()?, protocol })
     }
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+        Protocol::TcpProxy => "tcp+proxy",
+    }
+}
+
+/// What the labels `evenkeel.publish.*` and `evenkeel.port.*.protocol` call a protocol.
+pub fn protocol_of(name: &str) -> Option<Protocol> {
+    [Protocol::Http, Protocol::Tcp, Protocol::TcpProxy]
+        .into_iter()
+        .find(|protocol| protocol_name(*protocol) == name)
 }
 
 /// The ports that a service's labels publish, by number.
@@ -108,6 +117,9 @@ mod tests {
             ("evenkeel.publish.82".to_owned(), "70000/http".to_owned()),
         ]);
         assert_eq!(ports(&labels), [port]);
+        let port = Port { published: 5432, target: 5432, protocol: Protocol::TcpProxy };
+        assert_eq!(port.label().1, "5432/tcp+proxy");
+        assert_eq!(ports(&BTreeMap::from([port.label()])), [port]);
     }
 
     #[test]

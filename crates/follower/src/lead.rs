@@ -86,6 +86,8 @@ fn spec(network: &str, image: &str) -> Value {
 mod tests {
     use std::time::Duration;
 
+    use orchestrator::traffic::Protocol;
+
     use super::*;
     use crate::view::{Node, Service};
 
@@ -93,7 +95,8 @@ mod tests {
         Service {
             name: "s".to_owned(),
             release: String::new(),
-            ports: if is_link { Vec::new() } else { vec![(80, 80, true)] },
+            ports: if is_link { Vec::new() } else { vec![(80, 80, Protocol::Http)] },
+            probe: None,
             networks: BTreeSet::from([network.to_owned()]),
             link: is_link.then(|| network.to_owned()),
             monitor: Duration::ZERO,

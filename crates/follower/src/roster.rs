@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use orchestrator::{
     Time,
-    traffic::{Command, Drain, Endpoint, Protocol, Route},
+    traffic::{Command, Drain, Endpoint, Route},
 };
 
 use crate::{
@@ -266,15 +266,14 @@ fn endpoint(
         addresses: ports.map(|target| (target, SocketAddr::new(address, target))).collect(),
         probation: service.monitor,
         namespace,
+        probe: service.probe.clone(),
     })
 }
 
 fn routes(view: &View) -> Vec<Route> {
     let mut by_port = BTreeMap::new();
     for service in view.services.values() {
-        for (published, target, is_http) in &service.ports {
-            let protocol = if *is_http { Protocol::Http } else { Protocol::Tcp };
-            let (published_port, target_port) = (*published, *target);
+        for &(published_port, target_port, protocol) in &service.ports {
             let service = service.name.clone();
             let address = None;
             let route = Route { published_port, target_port, protocol, service, address };

@@ -9,6 +9,7 @@ use std::{
 };
 
 use dockerapi::{
+    convert::HEALTH_HTTP,
     object::{self, TaskState, UpdateState},
     publish::{self, DRAIN_UPGRADED, Port, Stop},
     stamp,
@@ -40,8 +41,10 @@ pub struct Service {
     pub name: String,
     /// The release it was last changed by; empty when there is none.
     pub release: String,
-    /// Published port, target port, and whether its bytes are HTTP.
-    pub ports: Vec<(u16, u16, bool)>,
+    /// Published port, target port, and how its bytes are understood.
+    pub ports: Vec<(u16, u16, Protocol)>,
+    /// The path by which the ingress sees whether a task is well.
+    pub probe: Option<String>,
     /// The networks its tasks are on.
     pub networks: BTreeSet<String>,
     /// The network that it only stands in.
@@ -135,7 +138,7 @@ impl View {
 impl Service {
     fn of(service: &object::Service) -> Self {
         let spec = &service.spec;
-        let port = |port: Port| (port.published, port.target, port.protocol == Protocol::Http);
+        let port = |port: Port| (port.published, port.target, port.protocol);
         let monitor = spec.update_config.as_ref().map_or(0, |config| config.monitor);
         let monitor = u64::try_from(monitor).unwrap_or(0);
         let upgraded = spec.labels.get(DRAIN_UPGRADED).and_then(|t| stamp::parse_duration(t));
@@ -144,6 +147,7 @@ impl Service {
             name: spec.name.clone(),
             release: spec.labels.get("evenkeel.release").cloned().unwrap_or_default(),
             ports: publish::ports(&spec.labels).into_iter().map(port).collect(),
+            probe: spec.labels.get(HEALTH_HTTP).cloned(),
             networks: networks(&spec.task_template.extra),
             link: spec.labels.get(LINK).cloned(),
             monitor: if monitor == 0 { MONITOR } else { Duration::from_nanos(monitor) },

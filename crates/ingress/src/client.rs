@@ -125,7 +125,7 @@ impl Client {
             Poll::Ready(read) => return Poll::Ready(read.map(Some)),
             Poll::Pending => self.buffer.rest(),
         }
-        if self.visitor.ends() && self.buffer.is_empty() && has_nothing(&self.stream) {
+        if self.visitor.ends_now() && self.buffer.is_empty() && has_nothing(&self.stream) {
             return Poll::Ready(Ok(None));
         }
         self.visitor.wakes(context.waker());

@@ -1,6 +1,13 @@
-//! What control says and what it is told: one JSON object per line over a unix socket.
+//! What control says and what it is told: one JSON object per line over a unix socket. A process
+//! that takes over speaks the same, and gets the listening sockets beside its lines.
+//!
+//! Reading order: `server` (what is said), `ports` (sockets), `drain` (no endpoint goes while it has
+//! something in its hands), `report` (counters).
 
 mod client;
+mod drain;
+mod ports;
+mod report;
 mod server;
 
 use std::time::Duration;
@@ -8,9 +15,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{endpoint::Description, table::Route};
+use crate::{
+    endpoint::{Description, Standing},
+    table::Route,
+};
 pub use client::{Client, ClientError};
-pub(crate) use server::{Server, listen};
+pub(crate) use drain::Predecessor;
+pub(crate) use ports::Sockets;
+pub(crate) use server::{Leaving, Server, listen};
 
 /// The longest line that is read: a table of thousands of endpoints.
 pub(crate) const LINE_LIMIT: u64 = 16 << 20;
@@ -37,6 +49,31 @@ pub enum Command {
     Stats {
         id: u64,
     },
+    /// Another process wants to go on in place of this one. Answer: the sockets, and `Handed`.
+    HandOver {
+        version: String,
+    },
+    /// It serves. Answer: `Leaving`, once this process admits nobody more. What is long-lived here
+    /// may stay for so long.
+    TakenOver {
+        within_ms: u64,
+    },
+    /// Control reaches the other process now.
+    Here,
+    /// The process that took over ends, and this one with it.
+    End,
+}
+
+/// What one process leaves to the next, beside the sockets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handed {
+    pub version: String,
+    /// Address that published ports are opened on.
+    pub address: std::net::IpAddr,
+    pub routes: Vec<Route>,
+    pub endpoints: Vec<Standing>,
+    /// How many sockets came.
+    pub sockets: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,4 +113,9 @@ pub enum Event {
         id: u64,
         stats: Value,
     },
+    Handed {
+        handed: Handed,
+    },
+    /// This process admits nobody more.
+    Leaving,
 }

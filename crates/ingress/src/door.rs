@@ -10,13 +10,26 @@ use std::{
 /// Seconds that a client may take from one answer to the end of its next request's head.
 const PATIENCE: u32 = 30;
 
+/// When a client's connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Now,
+    /// With its next answer, or when it has waited for too long: a client that is told of the end
+    /// never loses a request to it.
+    AfterAnswer,
+}
+
 /// One client connection, as its listener sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Visitor {
     /// Since when it has waited for a head, in seconds of the worker's clock.
     waits_since: Cell<Option<u32>>,
-    ends: Cell<bool>,
+    ends: Cell<Option<End>>,
     is_late: Cell<bool>,
+    /// The number of the endpoint that has its request; none has number 0.
+    talks_with: Cell<u64>,
+    /// That endpoint is gone without a word.
+    is_cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -29,9 +42,24 @@ impl Visitor {
         self.waits_since.set(None);
     }
 
-    /// No further request is taken from it.
+    /// No request after its next answer is taken from it.
     pub(crate) fn ends(&self) -> bool {
-        self.ends.get()
+        self.ends.get().is_some()
+    }
+
+    /// It need not wait for a next request.
+    pub(crate) fn ends_now(&self) -> bool {
+        self.ends.get() == Some(End::Now)
+    }
+
+    pub(crate) fn talks_with(&self, endpoint: u64) {
+        self.talks_with.set(endpoint);
+        self.is_cut.set(false);
+    }
+
+    /// Whom it talks with will not answer any more.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     /// It took too long.
@@ -58,23 +86,49 @@ impl Visitor {
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     visitors: RefCell<Vec<Weak<Visitor>>>,
-    is_closed: Cell<bool>,
+    ends: Cell<Option<End>>,
 }
 
 impl Door {
     pub(crate) fn enter(&self) -> Rc<Visitor> {
         let visitor = Rc::new(Visitor::default());
-        visitor.ends.set(self.is_closed.get());
+        visitor.ends.set(self.ends.get());
         self.visitors.borrow_mut().push(Rc::downgrade(&visitor));
         visitor
     }
 
     /// Those who wait end now, the others after their next answer.
     pub(crate) fn close(&self) {
-        self.is_closed.set(true);
+        self.end(End::Now);
+    }
+
+    /// Each may have one more answer, and is told that it is the last.
+    pub(crate) fn leave(&self) {
+        self.end(End::AfterAnswer);
+    }
+
+    fn end(&self, end: End) {
+        self.ends.set(Some(end));
         for visitor in self.visitors.borrow().iter().filter_map(Weak::upgrade) {
-            visitor.ends.set(true);
-            visitor.wake();
+            visitor.ends.set(Some(end));
+            if end == End::Now {
+                visitor.wake();
+            }
+        }
+    }
+
+    /// Nobody comes in any more, and everybody has left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.ends.get().is_some() && self.visitors.borrow().is_empty()
+    }
+
+    /// An endpoint is gone without a word: nobody waits for it any longer.
+    pub(crate) fn cut(&self, endpoint: u64) {
+        for visitor in self.visitors.borrow().iter().filter_map(Weak::upgrade) {
+            if visitor.talks_with.get() == endpoint {
+                visitor.is_cut.set(true);
+                visitor.wake();
+            }
         }
     }
 
@@ -117,5 +171,31 @@ mod tests {
         drop(early);
         door.sweep(0);
         assert_eq!(door.visitors.borrow().len(), 0);
+    }
+
+    #[test]
+    fn who_waits_when_the_door_is_left_may_ask_once_more() {
+        let door = Door::default();
+        let visitor = door.enter();
+        door.leave();
+        assert!(visitor.ends() && !visitor.ends_now());
+        assert!(!door.is_done());
+        door.close();
+        assert!(visitor.ends_now());
+        drop(visitor);
+        door.sweep(0);
+        assert!(door.is_done());
+    }
+
+    #[test]
+    fn only_those_who_talk_with_a_lost_endpoint_are_cut() {
+        let door = Door::default();
+        let (one, other) = (door.enter(), door.enter());
+        one.talks_with(7);
+        other.talks_with(8);
+        door.cut(7);
+        assert!(one.is_cut() && !other.is_cut());
+        one.talks_with(8);
+        assert!(!one.is_cut(), "it asks somebody else");
     }
 }

@@ -1,7 +1,7 @@
 //! One task that takes requests.
 //!
 //! ```text
-//! Joining ──accepts a connection──▶ Ready ⇄ Suspect        (a connect failed / succeeded)
+//! Joining ──accepts a connection──▶ Ready ⇄ Suspect        (`health` and connects tell)
 //!    └───────────────┬──────────────┘
 //!                 Draining ──▶ Gone
 //!
@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 use crate::stats::Counters;
 
 /// Where an endpoint stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     Joining = 0,
@@ -76,11 +76,32 @@ pub struct Description {
     /// The network namespace in which the addresses mean something; the ingress's own when none.
     #[serde(default)]
     pub namespace: Option<PathBuf>,
+    /// The path of an HTTP request whose answer tells whether it is well.
+    #[serde(default)]
+    pub probe: Option<String>,
+}
+
+/// An endpoint as one ingress process leaves it to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub about: Description,
+    pub state: State,
+    /// How long ago it became ready.
+    pub ready_ms: Option<u64>,
+}
+
+/// What was told to end of what an endpoint has in its hands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cut {
+    times: u32,
+    is_for_good: bool,
 }
 
 /// An endpoint with its state and counts, shared by all workers.
 #[derive(Debug)]
 pub struct Endpoint {
+    /// No other has it, not even an earlier one of the same task; later ones have larger numbers.
+    pub number: u64,
     pub about: Description,
     state: AtomicU8,
     ready_at: OnceLock<Instant>,
@@ -88,21 +109,38 @@ pub struct Endpoint {
     upgraded: AtomicUsize,
     /// Told when a count falls to zero.
     pub idle: Notify,
-    /// True tells upgraded connections to end.
-    pub cut: watch::Sender<bool>,
+    /// Told when its health is worth a look before its time.
+    pub look: Notify,
+    /// Control waits to hear that it is ready.
+    pub is_awaited: AtomicBool,
+    cut: watch::Sender<Cut>,
     pub counters: Counters,
 }
 
 impl Endpoint {
     pub fn new(about: Description) -> Arc<Self> {
+        Self::standing(Standing { about, state: State::Joining, ready_ms: None })
+    }
+
+    /// One that another process knew before.
+    pub fn standing(standing: Standing) -> Arc<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let ready_at = OnceLock::new();
+        if let Some(millis) = standing.ready_ms {
+            let now = Instant::now();
+            let _ = ready_at.set(now.checked_sub(Duration::from_millis(millis)).unwrap_or(now));
+        }
         Arc::new(Self {
-            about,
-            state: AtomicU8::new(State::Joining as u8),
-            ready_at: OnceLock::new(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            about: standing.about,
+            state: AtomicU8::new(standing.state as u8),
+            ready_at,
             in_flight: AtomicUsize::new(0),
             upgraded: AtomicUsize::new(0),
             idle: Notify::new(),
-            cut: watch::Sender::new(false),
+            look: Notify::new(),
+            is_awaited: AtomicBool::new(false),
+            cut: watch::Sender::default(),
             counters: Counters::default(),
         })
     }
@@ -127,6 +165,34 @@ impl Endpoint {
     pub fn is_proven(&self) -> bool {
         let probation = Duration::from_millis(self.about.probation_ms);
         self.ready_at.get().is_some_and(|at| at.elapsed() >= probation)
+    }
+
+    /// As the next process is to know it.
+    pub fn stands(&self) -> Standing {
+        let since = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Standing {
+            about: self.about.clone(),
+            state: self.state(),
+            ready_ms: self.ready_at.get().map(since),
+        }
+    }
+
+    /// Long-lived connections that are there now end; later ones do not.
+    pub fn cut_now(&self) {
+        self.cut.send_modify(|cut| cut.times += 1);
+    }
+
+    /// All long-lived connections end, those that are still to come as well.
+    pub fn cut_for_good(&self) {
+        self.cut.send_modify(|cut| cut.is_for_good = true);
+    }
+
+    /// Ends when a connection that is there now is to end.
+    pub async fn is_cut(&self) {
+        let mut cut = self.cut.subscribe();
+        let then = *cut.borrow();
+        // The sender is this endpoint's own: the wait cannot fail.
+        let _ = cut.wait_for(|cut| cut.is_for_good || cut.times != then.times).await;
     }
 
     pub fn address(&self, target_port: u16) -> Option<SocketAddr> {
@@ -199,6 +265,7 @@ mod tests {
             addresses: vec![(80, ([127, 0, 0, 1], 1).into())],
             probation_ms: 0,
             namespace: None,
+            probe: None,
         })
     }
 
@@ -224,5 +291,34 @@ mod tests {
         assert_eq!((endpoint.in_flight(), endpoint.upgraded()), (0, 1));
         drop(socket);
         assert_eq!((endpoint.in_flight(), endpoint.upgraded()), (0, 0));
+    }
+
+    #[test]
+    fn the_next_process_knows_an_endpoint_as_it_was() {
+        let mut about = endpoint().about.clone();
+        about.probation_ms = 1000;
+        let standing = Standing { about, state: State::Ready, ready_ms: Some(900) };
+        let endpoint = Endpoint::standing(standing.clone());
+        assert_eq!(endpoint.state(), State::Ready);
+        assert!(!endpoint.is_proven(), "it has 100 ms to go");
+        let proven = Endpoint::standing(Standing { ready_ms: Some(1000), ..standing });
+        assert!(proven.is_proven());
+        assert!(proven.stands().ready_ms.is_some_and(|millis| millis >= 1000));
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_what_is_there_and_one_for_good_what_comes_as_well() {
+        let endpoint = endpoint();
+        let mut early = std::pin::pin!(endpoint.is_cut());
+        let is_over = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(early.as_mut().poll(context).is_ready())
+        });
+        assert!(!is_over.await);
+        endpoint.cut_now();
+        early.await;
+        let late = tokio::time::timeout(Duration::ZERO, endpoint.is_cut()).await;
+        assert!(late.is_err(), "it came after the cut");
+        endpoint.cut_for_good();
+        endpoint.is_cut().await;
     }
 }

@@ -109,7 +109,7 @@ async fn send(
 ) -> Result<After, Lost> {
     let may_repeat = asked.is_idempotent && asked.framing.is_over() && !asked.upgrades;
     add_body(client, asked, head)?;
-    let mut tried: Vec<String> = Vec::new();
+    let mut tried: Vec<u64> = Vec::new();
     let mut why = Failure::NoEndpoint;
     for attempt in 0..ATTEMPTS {
         let Some(in_flight) = enter(pool, &tried, !may_repeat, attempt == 0).await else { break };
@@ -125,12 +125,13 @@ async fn send(
                 Ok(new) => new,
                 Err(_) => {
                     worker.suspect(&endpoint);
-                    tried.push(endpoint.about.task.clone());
+                    tried.push(endpoint.number);
                     why = Failure::Connect;
                     continue;
                 }
             },
         };
+        client.visitor.talks_with(endpoint.number);
         let mut buffer = Buffer::new(&worker.spare);
         let mut out = worker.spare.text();
         let mut between = Between { stream: &mut stream, buffer: &mut buffer, out: &mut out };
@@ -248,7 +249,7 @@ async fn talk(
 /// An endpoint that takes the request now; waits a little when there is none.
 async fn enter(
     pool: &table::Pool,
-    tried: &[String],
+    tried: &[u64],
     needs_proof: bool,
     may_wait: bool,
 ) -> Option<InFlight> {
@@ -286,7 +287,6 @@ async fn switch(
     in_flight: InFlight,
 ) {
     let in_flight = in_flight.upgrade();
-    let mut cut = in_flight.endpoint().cut.subscribe();
     let both = async {
         client.stream.write_all(from_endpoint.filled()).await?;
         stream.write_all(client.buffer.filled()).await?;
@@ -296,7 +296,7 @@ async fn switch(
     };
     tokio::select! {
         _ = both => {}
-        () = async { drop(cut.wait_for(|is_cut| *is_cut).await) } => {}
+        () = in_flight.endpoint().is_cut() => {}
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`endpoint`] (one task and its states), [`table`] (routes and pools, swapped
 //! whole), [`message`] (HTTP/1.1 as bytes, pure), `exchange` (one request), `client` (one client's
-//! connection), `reach` (a new connection to an endpoint), `relay` (bytes on their way), `worker` (listeners, one thread per core),
-//! [`control`] (what the engine says, and what is acknowledged).
+//! connection), `reach` (a new connection to an endpoint), `relay` (bytes on their way), `worker`
+//! (listeners, one thread per core), `health` (which endpoints are well), [`control`] (what the engine
+//! says, and what is acknowledged), `handover` (one process takes the sockets of another).
 //!
 //! This crate knows endpoints, not services' specs; it never decides what should run. It goes on
 //! serving with its last known good table when nobody talks to it.
@@ -14,9 +15,12 @@ pub mod control;
 mod door;
 pub mod endpoint;
 mod exchange;
+mod handover;
+mod health;
 pub mod message;
 mod page;
 mod pool;
+mod preface;
 mod reach;
 mod relay;
 mod run;
@@ -25,4 +29,5 @@ pub mod table;
 mod tcp;
 mod worker;
 
+pub use handover::HandoverError;
 pub use run::{Config, Error, run};

@@ -26,17 +26,8 @@ pub(crate) async fn connect(endpoint: &Endpoint, address: SocketAddr) -> io::Res
     within(endpoint, address, CONNECT).await
 }
 
-/// The endpoint accepts connections on every port that is published.
-pub(crate) async fn accepts(endpoint: &Endpoint, patience: Duration) -> bool {
-    for (_, address) in &endpoint.about.addresses {
-        if within(endpoint, *address, patience).await.is_err() {
-            return false;
-        }
-    }
-    !endpoint.about.addresses.is_empty()
-}
-
-async fn within(
+/// As [`connect`], with another patience.
+pub(crate) async fn within(
     endpoint: &Endpoint,
     address: SocketAddr,
     patience: Duration,

@@ -1,7 +1,7 @@
 //! Bytes of one exchange on their way: the request's body to the endpoint, the answer to the
 //! client. Memory is one buffer each way, however large a body is.
 
-use std::time::Instant;
+use std::{future::poll_fn, io, pin::pin, task::Poll, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,7 +119,7 @@ impl Answering<'_> {
                 break;
             }
             buffer.widen();
-            match from.read(buffer.space()).await {
+            match self.read(from, buffer.space()).await {
                 Ok(count) if count > 0 => buffer.read(count),
                 Ok(_) if answer.framing == Framing::UntilClose => {
                     if answer.coding == Coding::Chunk {
@@ -136,6 +136,22 @@ impl Answering<'_> {
             endpoint_keeps: answer.endpoint_keeps && buffer.is_empty(),
             client_keeps: answer.client_keeps,
         })
+    }
+
+    /// Reads what comes, unless the endpoint is known to be gone.
+    async fn read(&self, from: &mut ReadHalf<'_>, space: &mut [u8]) -> io::Result<usize> {
+        let mut reading = pin!(from.read(space));
+        poll_fn(|context| {
+            if self.visitor.is_cut() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            let read = reading.as_mut().poll(context);
+            if read.is_pending() {
+                self.visitor.wakes(context.waker());
+            }
+            read
+        })
+        .await
     }
 
     /// Reads until the head of the answer is there; what the client gets of it is in `out`.
@@ -165,7 +181,7 @@ impl Answering<'_> {
             if space.is_empty() {
                 return Err(Broken::Garbled);
             }
-            match from.read(space).await {
+            match self.read(from, space).await {
                 Ok(count) if count > 0 => {
                     is_silent = false;
                     buffer.read(count);

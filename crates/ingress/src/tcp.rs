@@ -2,16 +2,31 @@
 
 use std::rc::Rc;
 
-use tokio::{io::copy_bidirectional, net::TcpStream};
+use tokio::{
+    io::{AsyncWriteExt, copy_bidirectional},
+    net::TcpStream,
+};
 
-use crate::{reach, worker::Worker};
+use crate::{
+    preface::proxy_v2,
+    reach,
+    table::{Protocol, Route},
+    worker::Worker,
+};
 
-pub(crate) async fn relay(worker: Rc<Worker>, port: u16, mut client: TcpStream) {
-    let Some(route) = worker.table.route(port) else { return };
+pub(crate) async fn relay(worker: Rc<Worker>, route: &Route, mut client: TcpStream) {
     let pool = worker.table.pool(&route.service);
+    let preface = match route.protocol {
+        Protocol::Http | Protocol::Tcp => Vec::new(),
+        Protocol::TcpProxy => match (client.peer_addr(), client.local_addr()) {
+            (Ok(peer), Ok(ours)) => proxy_v2(peer, ours),
+            // It has gone already.
+            _ => return,
+        },
+    };
     let mut tried = Vec::new();
     while let Some(endpoint) = pool.pick(&tried, true) {
-        tried.push(endpoint.about.task.clone());
+        tried.push(endpoint.number);
         let Some(in_flight) = endpoint.enter() else { continue };
         let Some(address) = endpoint.address(route.target_port) else { return };
         let Ok(mut backend) = reach::connect(&endpoint, address).await else {
@@ -19,10 +34,13 @@ pub(crate) async fn relay(worker: Rc<Worker>, port: u16, mut client: TcpStream) 
             continue;
         };
         let in_flight = in_flight.upgrade();
-        let mut cut = endpoint.cut.subscribe();
+        let both = async {
+            backend.write_all(&preface).await?;
+            copy_bidirectional(&mut client, &mut backend).await
+        };
         tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut backend) => {}
-            () = async { drop(cut.wait_for(|is_cut| *is_cut).await) } => {}
+            _ = both => {}
+            () = endpoint.is_cut() => {}
         }
         drop(in_flight);
         return;

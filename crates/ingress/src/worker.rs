@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -31,7 +34,6 @@ use crate::{
 pub(crate) enum Command {
     Listen {
         port: u16,
-        protocol: Protocol,
         listener: std::net::TcpListener,
     },
     Unlisten {
@@ -42,6 +44,12 @@ pub(crate) enum Command {
         addresses: Vec<SocketAddr>,
         done: oneshot::Sender<()>,
     },
+    /// Nobody waits for this endpoint any longer.
+    Cut {
+        endpoint: Arc<Endpoint>,
+    },
+    /// Another process has the sockets: admit nobody more, and let those go who are here.
+    Leave,
 }
 
 /// What the requests of one worker share.
@@ -49,7 +57,8 @@ pub(crate) struct Worker {
     pub(crate) table: Arc<Table>,
     pub(crate) pool: Pool,
     pub(crate) spare: Spare,
-    suspects: mpsc::Sender<Arc<Endpoint>>,
+    /// Connections of clients, and sockets that admit them, of all workers.
+    open: Arc<AtomicUsize>,
     id_seed: u64,
     ids: Cell<u64>,
     /// Seconds since the worker began: a clock that costs nothing to read.
@@ -60,7 +69,7 @@ impl Worker {
     /// A connect to it failed: others first, until it answers again.
     pub(crate) fn suspect(&self, endpoint: &Arc<Endpoint>) {
         if endpoint.become_state(State::Suspect) {
-            let _ = self.suspects.try_send(Arc::clone(endpoint));
+            endpoint.look.notify_one();
         }
     }
 
@@ -89,7 +98,7 @@ impl Worker {
 pub(crate) fn spawn(
     number: usize,
     table: Arc<Table>,
-    suspects: mpsc::Sender<Arc<Endpoint>>,
+    open: Arc<AtomicUsize>,
     commands: mpsc::Receiver<Command>,
     ends: watch::Receiver<bool>,
 ) -> std::io::Result<thread::JoinHandle<()>> {
@@ -103,7 +112,7 @@ pub(crate) fn spawn(
             table,
             pool: Pool::default(),
             spare: Spare::default(),
-            suspects,
+            open,
             id_seed: u64::from_le_bytes(seed),
             ids: Cell::new(0),
             seconds: Cell::new(0),
@@ -118,66 +127,119 @@ async fn run(
     mut commands: mpsc::Receiver<Command>,
     mut ends: watch::Receiver<bool>,
 ) {
-    let listeners: Rc<RefCell<HashMap<u16, Listener>>> = Rc::default();
-    spawn_local(sweep(Rc::clone(&worker), Rc::clone(&listeners)));
+    let ports: Rc<Ports> = Rc::default();
+    spawn_local(sweep(Rc::clone(&worker), Rc::clone(&ports)));
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
             () = async { drop(ends.wait_for(|ends| *ends).await) } => None,
         };
         match command {
-            Some(Command::Listen { port, protocol, listener }) => {
+            Some(Command::Listen { port, listener }) => {
                 let Ok(listener) = TcpListener::from_std(listener) else { continue };
-                let door = Rc::new(Door::default());
-                let closes = Rc::new(Notify::new());
-                let open = Listener { closes: Rc::clone(&closes), door: Rc::clone(&door) };
-                listeners.borrow_mut().insert(port, open);
+                let (door, stops) = ports.open(port);
+                let opened = Counted::new(&worker);
                 let worker = Rc::clone(&worker);
-                spawn_local(accept(Entrance { worker, port, protocol, door }, listener, closes));
+                let entrance = Entrance { worker, port, door, _opened: opened };
+                spawn_local(accept(entrance, listener, stops));
             }
-            Some(Command::Unlisten { port }) => {
-                if let Some(listener) = listeners.borrow_mut().remove(&port) {
-                    listener.close();
-                }
-            }
+            Some(Command::Unlisten { port }) => ports.close(port),
             Some(Command::Flush { addresses, done }) => {
                 for address in addresses {
                     worker.pool.flush(address);
                 }
                 let _ = done.send(());
             }
+            Some(Command::Cut { endpoint }) => {
+                for (_, address) in &endpoint.about.addresses {
+                    worker.pool.flush(*address);
+                }
+                for door in ports.doors.borrow().iter() {
+                    door.cut(endpoint.number);
+                }
+            }
+            Some(Command::Leave) => ports.leave(),
             None => break,
         }
     }
-    for (_, listener) in listeners.borrow_mut().drain() {
-        listener.close();
-    }
+    ports.close_all();
     // Open connections end after their next answer; the process's own deadline ends the rest.
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
-/// A port that is listened on, and those who came through it.
-struct Listener {
-    closes: Rc<Notify>,
-    door: Rc<Door>,
+/// How a socket stops to admit clients.
+#[derive(Debug, Default)]
+struct Stops {
+    notice: Notify,
+    /// Another process goes on with the socket: what waits in it is not ours.
+    is_left: Cell<bool>,
 }
 
-impl Listener {
-    fn close(&self) {
-        self.closes.notify_one();
+/// The sockets of a worker, and who came through them.
+#[derive(Debug, Default)]
+struct Ports {
+    listeners: RefCell<HashMap<u16, Vec<Rc<Stops>>>>,
+    doors: RefCell<Vec<Rc<Door>>>,
+}
+
+impl Ports {
+    fn open(&self, port: u16) -> (Rc<Door>, Rc<Stops>) {
+        let (door, stops) = (Rc::new(Door::default()), Rc::new(Stops::default()));
+        self.listeners.borrow_mut().entry(port).or_default().push(Rc::clone(&stops));
+        self.doors.borrow_mut().push(Rc::clone(&door));
+        (door, stops)
+    }
+
+    fn close(&self, port: u16) {
+        for stops in self.listeners.borrow_mut().remove(&port).unwrap_or_default() {
+            stops.notice.notify_one();
+        }
+    }
+
+    fn close_all(&self) {
+        for (_, all) in self.listeners.borrow_mut().drain() {
+            all.iter().for_each(|stops| stops.notice.notify_one());
+        }
+        self.doors.borrow().iter().for_each(|door| door.close());
+    }
+
+    fn leave(&self) {
+        for (_, all) in self.listeners.borrow_mut().drain() {
+            for stops in all {
+                stops.is_left.set(true);
+                stops.notice.notify_one();
+            }
+        }
     }
 }
 
 /// Once a second: the clock, connections that were idle for too long, clients that are too late.
-async fn sweep(worker: Rc<Worker>, listeners: Rc<RefCell<HashMap<u16, Listener>>>) {
+async fn sweep(worker: Rc<Worker>, ports: Rc<Ports>) {
     let started = Instant::now();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         worker.seconds.set(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
         worker.pool.sweep(worker.now());
-        for listener in listeners.borrow().values() {
-            listener.door.sweep(worker.now());
-        }
+        ports.doors.borrow_mut().retain(|door| {
+            door.sweep(worker.now());
+            !door.is_done()
+        });
+    }
+}
+
+/// One of the connections and sockets that this process has open.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.open.fetch_add(1, Ordering::SeqCst);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -185,38 +247,50 @@ async fn sweep(worker: Rc<Worker>, listeners: Rc<RefCell<HashMap<u16, Listener>>
 struct Entrance {
     worker: Rc<Worker>,
     port: u16,
-    protocol: Protocol,
     door: Rc<Door>,
+    _opened: Counted,
 }
 
 impl Entrance {
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let worker = Rc::clone(&self.worker);
-        match self.protocol {
-            Protocol::Http => {
-                let visitor = self.door.enter();
-                spawn_local(client::serve(worker, self.port, stream, address, visitor));
+        let (worker, port) = (Rc::clone(&self.worker), self.port);
+        let counted = Counted::new(&worker);
+        match worker.table.route(port) {
+            Some(route) if route.protocol != Protocol::Http => {
+                spawn_local(async move {
+                    tcp::relay(worker, &route, stream).await;
+                    drop(counted);
+                });
             }
-            Protocol::Tcp => {
-                spawn_local(tcp::relay(worker, self.port, stream));
+            // Without a route the client is told that there is nobody.
+            Some(_) | None => {
+                let visitor = self.door.enter();
+                spawn_local(async move {
+                    client::serve(worker, port, stream, address, visitor).await;
+                    drop(counted);
+                });
             }
         }
     }
 }
 
 /// Admits clients until the port is given up; those whom the kernel has let in by then, too.
-async fn accept(entrance: Entrance, listener: TcpListener, closes: Rc<Notify>) {
+async fn accept(entrance: Entrance, listener: TcpListener, stops: Rc<Stops>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closes.notified() => break,
+            () = stops.notice.notified() => break,
         };
         match accepted {
             Ok((stream, address)) => entrance.admit(stream, address),
             // Out of descriptors: let some connections end first.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
+    }
+    if stops.is_left.get() {
+        entrance.door.leave();
+        return;
     }
     if let Ok(listener) = listener.into_std() {
         while let Ok((stream, address)) = listener.accept() {

@@ -41,6 +41,7 @@ where
         addresses: vec![(80, address)],
         probation_ms: 0,
         namespace: None,
+        probe: None,
     };
     stage.tell(Command::Publish { endpoint }).await;
     assert_eq!(stage.next().await, Event::Published { task: "t".to_owned() });

@@ -2,6 +2,7 @@
 //! in this process that can be killed.
 
 #[path = "traffic/stage.rs"]
+#[expect(dead_code, reason = "the rest is used by other tests")]
 mod stage;
 
 use std::{

@@ -15,6 +15,8 @@ pub mod tls;
 mod watched;
 
 pub use body::{BodyError, collect};
-pub use listen::{Accept, ListenError, TcpOptions, tcp_listener, unix_listener, unix_listener_of};
+pub use listen::{
+    Accept, ListenError, TcpOptions, UnixBeside, tcp_listener, unix_listener, unix_listener_of,
+};
 pub use serve::{Limits, serve};
 pub use tls::{Peer, TlsError, TlsFiles, TlsListener};

@@ -110,13 +110,37 @@ pub fn unix_listener_of(
         _ => {}
     }
     // Bound under another name first: nobody can connect before the mode is set.
-    let hidden = hidden_name(path);
-    let _ = fs::remove_file(&hidden);
-    let listener = UnixListener::bind(&hidden).map_err(failed)?;
-    chown(&hidden, None, group).map_err(failed)?;
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(mode)).map_err(failed)?;
-    fs::rename(&hidden, path).map_err(failed)?;
-    Ok(listener)
+    let beside = UnixBeside::new(path, mode)?;
+    chown(&beside.hidden, None, group).map_err(failed)?;
+    beside.take_place()
+}
+
+/// A unix socket that listens under a name beside its own, to take its place in one step: whoever
+/// listens there is reached until then, and nobody is refused.
+#[derive(Debug)]
+pub struct UnixBeside {
+    listener: UnixListener,
+    path: PathBuf,
+    hidden: PathBuf,
+}
+
+impl UnixBeside {
+    pub fn new(path: &Path, mode: u32) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Io { path: path.to_owned(), source };
+        let hidden = hidden_name(path);
+        let _ = fs::remove_file(&hidden);
+        let listener = UnixListener::bind(&hidden).map_err(failed)?;
+        fs::set_permissions(&hidden, fs::Permissions::from_mode(mode)).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), hidden })
+    }
+
+    pub fn take_place(self) -> Result<UnixListener, ListenError> {
+        let Self { listener, path, hidden } = self;
+        match fs::rename(&hidden, &path) {
+            Ok(()) => Ok(listener),
+            Err(source) => Err(ListenError::Io { path, source }),
+        }
+    }
 }
 
 /// Short, because the path of a unix socket is limited to 107 bytes.
@@ -143,6 +167,20 @@ pub fn tcp_listener(address: SocketAddr, options: TcpOptions) -> Result<TcpListe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_takes_the_place_of_another_refuses_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sock");
+        let old = unix_listener(&path, 0o600).expect("listens");
+        let beside = UnixBeside::new(&path, 0o600).expect("listens");
+        let early = tokio::net::UnixStream::connect(&path).await;
+        let new = beside.take_place().expect("takes the place");
+        let late = tokio::net::UnixStream::connect(&path).await;
+        assert!(early.is_ok() && late.is_ok());
+        old.accept().await.expect("the early one");
+        new.accept().await.expect("the late one");
+    }
 
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {

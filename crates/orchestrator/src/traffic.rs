@@ -7,11 +7,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// How bytes of a published port are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     Http,
     Tcp,
+    /// TCP, and the task is told who the client is (PROXY protocol, version 2).
+    TcpProxy,
 }
 
 /// A published port and the service behind it.
@@ -41,6 +45,8 @@ pub struct Endpoint {
     pub probation: Duration,
     /// The network namespace in which the addresses mean something; the ingress's own when none.
     pub namespace: Option<PathBuf>,
+    /// The path of an HTTP request by which the ingress sees whether it is well.
+    pub probe: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

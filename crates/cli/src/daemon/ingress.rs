@@ -2,15 +2,19 @@
 
 use tokio::sync::watch;
 
-use super::{Signals, log_to_stderr, private_folder, process, runtime};
+use super::{Signals, log_to_stderr, private_folder, process, runtime, upgrade};
 use crate::{
     args,
     failure::{Failure, Outcome},
+    output::Output,
     place,
 };
 
-/// Runs until it is told to end.
-pub fn run(globals: &args::Globals, ingress: &args::Ingress) -> Outcome {
+/// Runs until it is told to end, or has another one take over.
+pub fn run(globals: &args::Globals, ingress: &args::Ingress, output: Output) -> Outcome {
+    if ingress.upgrade {
+        return upgrade::run(&place::state(globals)?, ingress, output);
+    }
     if ingress.detached {
         process::detach();
     }
@@ -23,6 +27,7 @@ pub fn run(globals: &args::Globals, ingress: &args::Ingress) -> Outcome {
         saved: state.join("ingress.json"),
         address: ingress.publish_address,
         workers: ingress.workers.unwrap_or_else(processors),
+        takes_over: ingress.takes_over.then_some(ingress.cut_after),
     };
     runtime(1)?.block_on(async {
         let mut signals = Signals::new()?;

@@ -54,15 +54,34 @@ pub(super) struct Ingress {
 
 impl Ingress {
     pub(super) fn start(&self) -> io::Result<Child> {
+        self.command()?.spawn()
+    }
+
+    /// One that takes over from the one that runs; what is long-lived there may stay for so long.
+    pub(super) fn start_in_place(
+        &self,
+        stay: Duration,
+        workers: Option<usize>,
+    ) -> io::Result<Child> {
+        let mut command = self.command()?;
+        command.arg("--takes-over").arg("--cut-after").arg(format!("{}ms", stay.as_millis()));
+        if let Some(workers) = workers {
+            command.arg("--workers").arg(workers.to_string());
+        }
+        command.spawn()
+    }
+
+    fn command(&self) -> io::Result<Command> {
         let log = open_log(&place::ingress_log(&self.state))?;
-        quiet(&self.keel, log)?
+        let mut command = quiet(&self.keel, log)?;
+        command
             .arg("ingress")
             .arg("--detached")
             .arg("--state-dir")
             .arg(&self.state)
             .arg("--publish-address")
-            .arg(self.address.to_string())
-            .spawn()
+            .arg(self.address.to_string());
+        Ok(command)
     }
 }
 

@@ -11,7 +11,7 @@ use engine::traffic::{self as ours};
 use ingress::control::{self as theirs, Client};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Shared, process};
+use super::{Shared, process, upgrade};
 use crate::place;
 
 /// How often a starting ingress is tried.
@@ -31,11 +31,15 @@ pub(super) async fn connect(
 ) {
     let mut keeper = Keeper { spawn, child: None, failures: 0 };
     let socket = place::ingress_socket(&keeper.spawn.state);
+    tokio::select! {
+        () = keeper.upgrade() => {}
+        _ = drop_all(&mut commands) => return,
+    }
     loop {
         let Some((client, from_ingress)) = reach(&socket, &mut keeper, &mut commands).await else {
             return;
         };
-        keeper.failures = 0;
+        keeper.is_reached();
         tracing::info!("connected to the ingress");
         set(&link, Some(client.clone()));
         let reading = tokio::spawn(pass_events(from_ingress, events.clone()));
@@ -125,6 +129,39 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// An ingress of another binary is replaced by one of this; once, so that one that cannot be
+    /// replaced is left alone.
+    async fn upgrade(&mut self) {
+        let spawn = self.spawn.clone();
+        let replaced = tokio::task::spawn_blocking(move || upgrade::replace_other(&spawn)).await;
+        match replaced {
+            Ok(Ok(Some(child))) => {
+                tracing::info!(pid = child.id(), "the ingress of this binary serves");
+                self.child = Some((child, Instant::now()));
+            }
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(failure)) => tracing::warn!(failure = failure.message, "upgrade the ingress"),
+        }
+    }
+
+    /// From now on it is the connection that tells of its end: when another takes over, it may stay
+    /// for long.
+    fn is_reached(&mut self) {
+        self.failures = 0;
+        let Some((mut child, _)) = self.child.take() else { return };
+        let wait = move || {
+            let pid = child.id();
+            match child.wait() {
+                Ok(status) => tracing::info!(pid, %status, "an ingress ended"),
+                Err(error) => tracing::error!(pid, %error, "an ingress cannot be watched"),
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(super::STACK_BYTES).spawn(wait);
+        if let Err(error) = thread {
+            tracing::warn!(%error, "nobody waits for the end of the ingress");
+        }
+    }
+
     /// Returns how long to wait before the next try to connect.
     fn ensure(&mut self) -> Duration {
         if let Some((child, since)) = &mut self.child {
@@ -183,6 +220,7 @@ fn route(route: ours::Route) -> ingress::table::Route {
         protocol: match route.protocol {
             ours::Protocol::Http => ingress::table::Protocol::Http,
             ours::Protocol::Tcp => ingress::table::Protocol::Tcp,
+            ours::Protocol::TcpProxy => ingress::table::Protocol::TcpProxy,
         },
         service: route.service,
         address: route.address,
@@ -198,6 +236,7 @@ fn endpoint(endpoint: ours::Endpoint) -> ingress::endpoint::Description {
         addresses: endpoint.addresses,
         probation_ms: u64::try_from(endpoint.probation.as_millis()).unwrap_or(u64::MAX),
         namespace: endpoint.namespace,
+        probe: endpoint.probe,
     }
 }
 
@@ -223,6 +262,6 @@ fn heard(event: theirs::Event) -> Option<ours::Event> {
             tracing::error!(published_port, reason, "a published port cannot be opened");
             Some(ours::Event::ListenFailed { published_port, reason })
         }
-        theirs::Event::Stats { .. } => None,
+        theirs::Event::Stats { .. } | theirs::Event::Handed { .. } | theirs::Event::Leaving => None,
     }
 }

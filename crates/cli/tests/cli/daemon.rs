@@ -44,6 +44,12 @@ impl Place {
         self.listener("run/ingress.sock")
     }
 
+    /// The engine's log has a text so often.
+    fn log_says(&self, text: &str, times: usize) -> bool {
+        let log = fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
+        log.matches(text).count() >= times
+    }
+
     fn is_ready(&self) -> bool {
         let said = self.run(&["version", "--json"]);
         said.code == 0 && said.out.contains("\"ApiVersion\"")
@@ -108,6 +114,73 @@ fn an_ingress_that_dies_is_started_again_at_once() {
     kill_process(ingress, Signal::KILL).expect("killed");
     await_state("another ingress", || place.ingress().is_some_and(|now| now != ingress));
     assert!(place.is_ready());
+}
+
+#[test]
+fn an_ingress_is_upgraded_in_place_and_its_engine_finds_the_next_one() {
+    let place = Place::new();
+    place.start();
+    let old = place.ingress().expect("listens");
+    let upgraded = place.run(&["ingress", "--upgrade", "--json"]);
+    assert_eq!(upgraded.code, 0, "{}", upgraded.err);
+    let answer: Value = serde_json::from_str(&upgraded.out).expect("is JSON");
+    let new = place.ingress().expect("listens");
+    assert_ne!(new, old);
+    assert_eq!(answer["pid"], new.as_raw_nonzero().get());
+    assert_eq!(answer["before"], old.as_raw_nonzero().get());
+    await_state("the one before has ended", || is_gone(old));
+    await_state("the engine is connected", || {
+        place.run(&["stats", "--json"]).code == 0 && place.log_says("connected to the ingress", 2)
+    });
+    assert_eq!(place.ingress(), Some(new), "the engine started no other");
+}
+
+#[test]
+fn an_engine_of_another_binary_brings_its_own_ingress() {
+    let place = Place::new();
+    place.start();
+    let old = place.ingress().expect("listens");
+    place.run(&["daemon", "--stop"]);
+    place.start();
+    assert_eq!(place.ingress(), Some(old), "it is the same binary");
+    place.run(&["daemon", "--stop"]);
+    let other = place.path("other-keel");
+    fs::copy(env!("CARGO_BIN_EXE_keel"), &other).expect("copied");
+    let started = std::process::Command::new(&other)
+        .args(["daemon", "--background"])
+        .env("KEEL_STATE", place.folder.path())
+        .output();
+    assert!(started.expect("runs").status.success());
+    let new = place.ingress().expect("listens");
+    assert_ne!(new, old);
+    let runs = fs::read_link(format!("/proc/{}/exe", new.as_raw_nonzero())).expect("a process");
+    assert_eq!(runs, other);
+    await_state("the one before has ended", || is_gone(old));
+}
+
+#[test]
+fn an_upgrade_that_cannot_be_leaves_the_ingress_that_runs() {
+    let place = Place::new();
+    let nobody = place.run(&["ingress", "--upgrade"]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.err.contains("error[no-ingress]: "), "{}", nobody.err);
+    place.start();
+    let old = place.ingress().expect("listens");
+    // Nothing can be bound beside the socket.
+    fs::create_dir(place.path("run/ingress.sock~")).expect("made");
+    let refused = place.run(&["ingress", "--upgrade"]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(refused.err.contains("error[ingress-not-upgraded]: "), "{}", refused.err);
+    assert!(refused.err.contains("the one before serves on"), "{}", refused.err);
+    assert_eq!(place.ingress(), Some(old));
+    fs::remove_dir(place.path("run/ingress.sock~")).expect("removed");
+    assert_eq!(place.run(&["ingress", "--upgrade"]).code, 0, "it can be again");
+}
+
+/// It has ended; its parent may not have heard.
+fn is_gone(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use dockerapi::publish::protocol_of;
 use orchestrator::{Action, Observed, SlotKey, Task, TaskId, Traffic};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -153,6 +154,8 @@ impl Loop {
             addresses: self.driver.addresses(id),
             probation: service.spec.update.monitor,
             namespace: None,
+            // The engine's own prober asks it.
+            probe: None,
         })
     }
 
@@ -170,11 +173,12 @@ impl Loop {
                 let open = ports(&service.spec).into_iter();
                 open.filter(|port| self.state.has_port(service, port)).map(|port| {
                     let key = format!("evenkeel.port.{}.protocol", port.published_port);
-                    let is_tcp = label(&service.spec, &key).as_deref() == Some("tcp");
+                    let named = label(&service.spec, &key);
+                    let protocol = named.and_then(|name| protocol_of(&name));
                     Route {
                         published_port: port.published_port,
                         target_port: port.target_port,
-                        protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
+                        protocol: protocol.unwrap_or(Protocol::Http),
                         service: service.spec.name.clone(),
                         address: None,
                     }

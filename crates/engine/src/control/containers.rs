@@ -208,6 +208,7 @@ impl Loop {
             addresses: self.driver.addresses(&own.id),
             probation: Duration::ZERO,
             namespace: None,
+            probe: None,
         }
     }
 

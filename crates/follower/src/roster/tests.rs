@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use orchestrator::traffic::Protocol;
+
 use super::*;
 use crate::{local::Container, view::Node};
 
@@ -21,7 +23,8 @@ impl Scene {
         let service = Service {
             name: "ala_api".to_owned(),
             release: "1".to_owned(),
-            ports: vec![(5000, 5000, true)],
+            ports: vec![(5000, 5000, Protocol::Http)],
+            probe: Some("/health".to_owned()),
             networks: Default::default(),
             link: None,
             monitor: Duration::from_secs(5),
@@ -124,6 +127,7 @@ fn a_task_elsewhere_waits_for_a_link_to_its_network() {
     let endpoint = scene.roster.endpoint("a").expect("known");
     assert_eq!(endpoint.addresses, [(5000, ([10, 0, 1, 7], 5000).into())]);
     assert_eq!(endpoint.namespace.as_deref(), Some("/proc/7/ns/net".as_ref()));
+    assert_eq!(endpoint.probe.as_deref(), Some("/health"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixStream, unix::OwnedWriteHalf},
     sync::{Mutex as AsyncMutex, mpsc, oneshot},
     time::timeout,
@@ -44,7 +44,13 @@ pub struct Client {
 impl Client {
     /// Connects; events come from the receiver until the connection ends.
     pub async fn connect(path: &Path) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
-        let (reader, writer) = UnixStream::connect(path).await?.into_split();
+        Ok(Self::over(UnixStream::connect(path).await?, Vec::new()))
+    }
+
+    /// Goes on with a connection of which some bytes are read already.
+    pub(crate) fn over(stream: UnixStream, read: Vec<u8>) -> (Self, mpsc::Receiver<Event>) {
+        let (reader, writer) = stream.into_split();
+        let reader = io::Cursor::new(read).chain(reader);
         let (events, receiver) = mpsc::channel(256);
         let waiting = Waiting::default();
         let answered = Arc::clone(&waiting);
@@ -69,7 +75,7 @@ impl Client {
             }
         });
         let writer = Arc::new(AsyncMutex::new(writer));
-        Ok((Self { writer, waiting, ids: Arc::default() }, receiver))
+        (Self { writer, waiting, ids: Arc::default() }, receiver)
     }
 
     pub async fn send(&self, command: &Command) -> Result<(), ClientError> {

@@ -1,36 +1,37 @@
-//! The ingress's side: applies what control says, probes, drains, acknowledges.
+//! The ingress's side: applies what control says, and acknowledges.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::TcpListener,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
-    sync::{broadcast, mpsc, oneshot},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Mutex as AsyncMutex, broadcast, mpsc, watch},
     time::{sleep, timeout},
 };
 
-use super::{Command, Drain, Event, LINE_LIMIT};
+use super::{Command, Drain, Event, Handed, LINE_LIMIT, Predecessor, Sockets};
 use crate::{
     endpoint::{Description, Endpoint, State},
-    reach,
-    stats::Sum,
-    table::{Route, Saved, Table},
+    handover, health,
+    table::{Added, Saved, Table},
     worker,
 };
 
-/// How long an endpoint may take to accept a connection that only asks whether it does.
-const PROBE: Duration = Duration::from_secs(1);
-/// How long the workers may take to close a port.
-const CLOSING: Duration = Duration::from_millis(500);
+/// How long a process that asked for the sockets may take until it serves.
+const TAKE_OVER: Duration = Duration::from_secs(5);
 
 /// Everything that acts on control's behalf.
 pub(crate) struct Server {
@@ -40,16 +41,46 @@ pub(crate) struct Server {
     pub(crate) saved: PathBuf,
     /// To whoever is connected now.
     pub(crate) events: broadcast::Sender<Event>,
-    /// Ports that are listened on.
-    pub(crate) open: Mutex<BTreeSet<u16>>,
+    pub(crate) sockets: Mutex<Sockets>,
     /// Ports that are not listened on any more, and since when.
     pub(crate) closed: Mutex<BTreeMap<u16, Instant>>,
+    /// Connections of clients, and sockets that admit them.
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) predecessor: Mutex<Option<Predecessor>>,
+    /// Held while what is known must not change.
+    pub(crate) calm: AsyncMutex<()>,
+    pub(crate) leaving: watch::Sender<Leaving>,
 }
 
-/// Takes one connection after the other; each may say everything.
+/// Whether another process goes on in place of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    #[default]
+    No,
+    /// It serves; control does not reach it yet.
+    Serves { within: Duration },
+    /// Nobody but it speaks to this process any more.
+    Reached { within: Duration },
+    /// What is open here is to end now.
+    Ends,
+}
+
+/// What goes to the other side of a control connection.
+enum Said {
+    Event(Event),
+    Sockets(Vec<Arc<TcpListener>>),
+}
+
+/// Takes one connection after the other; each may say everything. Ends when another process is
+/// reached in place of this one.
 pub(crate) async fn listen(server: Arc<Server>, listener: UnixListener) {
+    let mut leaving = server.leaving.subscribe();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = async { drop(leaving.wait_for(|leaving| leaving.is_reached()).await) } => return,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let server = Arc::clone(&server);
                 tokio::spawn(async move { server.talk(stream).await });
@@ -63,46 +94,131 @@ pub(crate) async fn listen(server: Arc<Server>, listener: UnixListener) {
     }
 }
 
+impl Leaving {
+    fn is_reached(self) -> bool {
+        matches!(self, Self::Reached { .. } | Self::Ends)
+    }
+}
+
 impl Server {
     async fn talk(self: Arc<Self>, stream: UnixStream) {
-        let (reader, mut writer) = stream.into_split();
-        let mut events = self.events.subscribe();
-        let (answers, mut answered) = mpsc::channel::<Event>(64);
-        let writing = tokio::spawn(async move {
-            loop {
-                let event = tokio::select! {
-                    Ok(event) = events.recv() => event,
-                    Some(event) = answered.recv() => event,
-                    else => return,
-                };
-                let Ok(mut line) = serde_json::to_vec(&event) else { continue };
-                line.push(b'\n');
-                if writer.write_all(&line).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let (reader, writer) = stream.into_split();
+        let (answers, answered) = mpsc::channel::<Said>(64);
+        let writing = tokio::spawn(write(writer, self.events.subscribe(), answered));
         let mut reader = BufReader::new(reader);
-        let mut line = Vec::new();
+        let mut leaving = self.leaving.subscribe();
         loop {
-            line.clear();
-            let read = (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut line).await;
-            if !matches!(read, Ok(count) if count > 0) {
-                break;
-            }
-            match serde_json::from_slice::<Command>(&line) {
-                Ok(Command::Stats { id }) => {
+            let command = tokio::select! {
+                command = next(&mut reader) => command,
+                () = async { drop(leaving.wait_for(|leaving| leaving.is_reached()).await) } => None,
+            };
+            match command {
+                Some(Command::Stats { id }) => {
                     let stats = self.stats();
-                    let _ = answers.send(Event::Stats { id, stats }).await;
+                    let _ = answers.send(Said::Event(Event::Stats { id, stats })).await;
                 }
-                Ok(command) => self.apply(command).await,
-                Err(error) => tracing::warn!(%error, "control said something unknown"),
+                Some(Command::HandOver { version }) => {
+                    if self.hand_over(&version, &mut reader, &answers).await {
+                        self.follow_successor(&mut reader).await;
+                    }
+                    break;
+                }
+                Some(command) => self.apply(command).await,
+                None => break,
             }
         }
         writing.abort();
     }
 
+    /// Gives the sockets to another process. True when it serves; until then nothing changes here.
+    async fn hand_over(
+        self: &Arc<Self>,
+        version: &str,
+        reader: &mut BufReader<OwnedReadHalf>,
+        answers: &mpsc::Sender<Said>,
+    ) -> bool {
+        let _calm = self.calm.lock().await;
+        if self.is_leaving() {
+            return false;
+        }
+        tracing::info!(version, "another process takes over");
+        let sockets: Vec<_> = self.with_sockets(|open| open.values().flatten().cloned().collect());
+        let handed = Handed {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: self.address,
+            routes: self.table.routes(),
+            endpoints: self.table.standing(),
+            sockets: sockets.len(),
+        };
+        let _ = answers.send(Said::Sockets(sockets)).await;
+        let _ = answers.send(Said::Event(Event::Handed { handed })).await;
+        let Ok(Some(Command::TakenOver { within_ms })) = timeout(TAKE_OVER, next(reader)).await
+        else {
+            tracing::warn!("the other process did not take over; serving on");
+            return false;
+        };
+        self.leaving.send_replace(Leaving::Serves { within: Duration::from_millis(within_ms) });
+        self.leave_ports().await;
+        let _ = answers.send(Said::Event(Event::Leaving)).await;
+        true
+    }
+
+    /// Listens to the process that took over, until it or this one ends.
+    async fn follow_successor(self: &Arc<Self>, reader: &mut BufReader<OwnedReadHalf>) {
+        let mut leaving = self.leaving.subscribe();
+        loop {
+            let command = tokio::select! {
+                command = next(reader) => command,
+                () = async { drop(leaving.wait_for(|l| *l == Leaving::Ends).await) } => None,
+            };
+            let Some(command) = command else { break };
+            match command {
+                Command::Drain { drain } => self.drain(drain),
+                Command::Here => self.is_replaced(),
+                Command::End => _ = self.leaving.send_replace(Leaving::Ends),
+                Command::Sync { .. }
+                | Command::Routes { .. }
+                | Command::Publish { .. }
+                | Command::Stats { .. }
+                | Command::HandOver { .. }
+                | Command::TakenOver { .. } => {}
+            }
+        }
+        self.is_replaced();
+    }
+
+    fn is_replaced(&self) {
+        self.leaving.send_if_modified(|leaving| match *leaving {
+            Leaving::Serves { within } => {
+                *leaving = Leaving::Reached { within };
+                true
+            }
+            Leaving::No | Leaving::Reached { .. } | Leaving::Ends => false,
+        });
+    }
+
+    /// Admits nobody more; those who are here may stay.
+    async fn leave_ports(&self) {
+        for worker in &self.workers {
+            let _ = worker.send(worker::Command::Leave).await;
+        }
+        self.with_sockets(Sockets::clear);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.leaving.borrow() != Leaving::No
+    }
+
+    pub(crate) fn predecessor(&self) -> Option<Predecessor> {
+        self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn apply(self: &Arc<Self>, command: Command) {
+        let _calm = self.calm.lock().await;
+        // Control says everything again to the process that it reaches next.
+        if self.is_leaving() {
+            return;
+        }
         match command {
             Command::Sync { routes, published, draining } => {
                 let named: BTreeSet<&str> = published
@@ -110,201 +226,57 @@ impl Server {
                     .map(|endpoint| endpoint.task.as_str())
                     .chain(draining.iter().map(|drain| drain.task.as_str()))
                     .collect();
-                let unknown: Vec<String> = self
-                    .all()
-                    .into_iter()
-                    .filter(|endpoint| !named.contains(endpoint.about.task.as_str()))
+                let all = self.table.all();
+                let unknown: BTreeSet<String> = all
+                    .iter()
                     .map(|endpoint| endpoint.about.task.clone())
+                    .filter(|task| !named.contains(task.as_str()))
                     .collect();
                 for endpoint in published {
                     self.publish(endpoint);
                 }
                 self.set_routes(routes).await;
-                let gone = unknown.into_iter().map(|task| Drain {
-                    task,
-                    requests_ms: 10_000,
-                    upgraded_ms: 30_000,
-                });
-                for drain in draining.into_iter().chain(gone.collect::<Vec<_>>()) {
+                for drain in draining.into_iter().chain(unknown.into_iter().map(Drain::forgotten)) {
                     self.drain(drain);
                 }
             }
             Command::Routes { routes } => self.set_routes(routes).await,
             Command::Publish { endpoint } => self.publish(endpoint),
             Command::Drain { drain } => self.drain(drain),
-            Command::Stats { .. } => {}
+            Command::Stats { .. }
+            | Command::HandOver { .. }
+            | Command::TakenOver { .. }
+            | Command::Here
+            | Command::End => {}
         }
         self.save();
     }
 
-    fn all(&self) -> Vec<Arc<Endpoint>> {
-        self.table.pools().values().flat_map(|pool| pool.endpoints().to_vec()).collect()
-    }
-
     pub(crate) fn publish(self: &Arc<Self>, about: Description) {
-        let endpoint = self.table.add(about);
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            if server.joins(&endpoint).await {
-                server.table.pool(&endpoint.about.service).changed.notify_waiters();
-                let task = endpoint.about.task.clone();
-                let _ = server.events.send(Event::Published { task });
+        let endpoint = match self.table.add(about) {
+            Added::Known(endpoint) => endpoint,
+            Added::New(endpoint) => {
+                self.watch(&endpoint);
+                endpoint
             }
-        });
-    }
-
-    /// Waits until the endpoint accepts connections; false when it was drained before.
-    async fn joins(&self, endpoint: &Endpoint) -> bool {
-        let mut wait = Duration::from_millis(2);
-        loop {
-            match endpoint.state() {
-                State::Ready => return true,
-                State::Draining | State::Gone => return false,
-                State::Joining | State::Suspect => {}
-            }
-            if reach::accepts(endpoint, PROBE).await {
-                endpoint.become_state(State::Ready);
-                continue;
-            }
-            sleep(wait).await;
-            wait = (wait * 3 / 2).min(Duration::from_millis(250));
+        };
+        endpoint.is_awaited.store(true, Ordering::SeqCst);
+        if endpoint.state() == State::Ready {
+            self.acknowledge(&endpoint);
         }
     }
 
-    /// Tries suspect endpoints until they answer or go.
-    pub(crate) async fn watch_suspects(
-        self: Arc<Self>,
-        mut suspects: mpsc::Receiver<Arc<Endpoint>>,
-    ) {
-        while let Some(endpoint) = suspects.recv().await {
-            let server = Arc::clone(&self);
-            tokio::spawn(async move {
-                sleep(Duration::from_millis(20)).await;
-                server.joins(&endpoint).await;
-            });
+    /// Looks after an endpoint's health from now on.
+    pub(crate) fn watch(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
+        tokio::spawn(health::watch(Arc::clone(endpoint), Arc::clone(self)));
+    }
+
+    /// Says once that it takes requests.
+    fn acknowledge(&self, endpoint: &Endpoint) {
+        if endpoint.is_awaited.swap(false, Ordering::SeqCst) {
+            let task = endpoint.about.task.clone();
+            let _ = self.events.send(Event::Published { task });
         }
-    }
-
-    fn drain(self: &Arc<Self>, drain: Drain) {
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            let cut = match server.table.endpoint(&drain.task) {
-                Some(endpoint) => server.drained(&endpoint, &drain).await,
-                None => 0,
-            };
-            let _ = server.events.send(Event::Drained { task: drain.task, cut });
-        });
-    }
-
-    /// Stops sending, waits for what is in flight, closes what is kept. Returns how much was cut.
-    async fn drained(&self, endpoint: &Arc<Endpoint>, drain: &Drain) -> usize {
-        endpoint.become_state(State::Draining);
-        let requests = idle(endpoint, drain.requests(), Endpoint::in_flight);
-        let upgraded = idle(endpoint, drain.upgraded(), Endpoint::upgraded);
-        tokio::join!(requests, upgraded);
-        let cut = endpoint.in_flight() + endpoint.upgraded();
-        let _ = endpoint.cut.send(true);
-        let addresses: Vec<SocketAddr> =
-            endpoint.about.addresses.iter().map(|(_, address)| *address).collect();
-        for worker in &self.workers {
-            let (done, flushed) = oneshot::channel();
-            let addresses = addresses.clone();
-            if worker.send(worker::Command::Flush { addresses, done }).await.is_ok() {
-                let _ = timeout(Duration::from_secs(1), flushed).await;
-            }
-        }
-        endpoint.become_state(State::Gone);
-        self.table.pool(&endpoint.about.service).keep_counts(endpoint);
-        self.table.remove(endpoint);
-        cut
-    }
-
-    pub(crate) async fn set_routes(self: &Arc<Self>, routes: Vec<Route>) {
-        let wanted: BTreeSet<u16> = routes.iter().map(|route| route.published_port).collect();
-        let map = routes.iter().map(|r| (r.published_port, Arc::new(r.clone()))).collect();
-        self.table.routes.store(Arc::new(map));
-        let open = self.open_ports();
-        for port in open.difference(&wanted) {
-            for worker in &self.workers {
-                let _ = worker.send(worker::Command::Unlisten { port: *port }).await;
-            }
-            self.change_open(|open| open.remove(port));
-            self.closed().insert(*port, Instant::now());
-        }
-        for route in routes.into_iter().filter(|route| !open.contains(&route.published_port)) {
-            if let Err(error) = self.reopen(&route).await {
-                let reason = reason(&error);
-                let published_port = route.published_port;
-                let _ = self.events.send(Event::ListenFailed { published_port, reason });
-                self.retry(route);
-            }
-        }
-    }
-
-    /// Tries again each second, as long as the route is wanted.
-    fn retry(self: &Arc<Self>, route: Route) {
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                sleep(Duration::from_secs(1)).await;
-                let port = route.published_port;
-                let is_wanted = server.table.route(port).as_deref() == Some(&route);
-                if !is_wanted || server.open_ports().contains(&port) {
-                    return;
-                }
-                match server.open(&route).await {
-                    Ok(()) => return,
-                    Err(error) => {
-                        let reason = reason(&error);
-                        let event = Event::ListenFailed { published_port: port, reason };
-                        let _ = server.events.send(event);
-                    }
-                }
-            }
-        });
-    }
-
-    fn open_ports(&self) -> BTreeSet<u16> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn change_open(&self, change: impl FnOnce(&mut BTreeSet<u16>) -> bool) {
-        change(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn closed(&self) -> MutexGuard<'_, BTreeMap<u16, Instant>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens it; a port that the workers are just closing is waited for.
-    async fn reopen(&self, route: &Route) -> io::Result<()> {
-        let closed = self.closed().remove(&route.published_port);
-        loop {
-            let opened = self.open(route).await;
-            let is_closing = closed.is_some_and(|at| at.elapsed() < CLOSING);
-            if opened.is_ok() || !is_closing {
-                return opened;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// One listening socket per worker on the same port.
-    async fn open(&self, route: &Route) -> io::Result<()> {
-        let host = route.address.unwrap_or(self.address);
-        let address = SocketAddr::new(host, route.published_port);
-        // A socket that does not share the port finds out whether another process has it.
-        drop(bind(address, false)?);
-        let mut sockets = Vec::new();
-        for _ in &self.workers {
-            sockets.push(bind(address, true)?);
-        }
-        for (worker, listener) in self.workers.iter().zip(sockets) {
-            let (port, protocol) = (route.published_port, route.protocol);
-            let _ = worker.send(worker::Command::Listen { port, protocol, listener }).await;
-        }
-        self.change_open(|open| open.insert(route.published_port));
-        Ok(())
     }
 
     /// The table on disk, for a start without control.
@@ -312,77 +284,83 @@ impl Server {
         let saved = self.table.saved();
         let path = self.saved.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = write(&path, &saved) {
+            if let Err(error) = write_beside(&path, &saved) {
                 tracing::warn!(path = %path.display(), %error, "the table was not saved");
             }
         });
     }
-
-    fn stats(&self) -> Value {
-        let pools = self.table.pools();
-        let services: Vec<Value> = pools
-            .iter()
-            .map(|(service, pool)| {
-                let mut sum = Sum::default();
-                pool.counters.add_to(&mut sum);
-                let mut endpoints = Vec::new();
-                for endpoint in pool.endpoints().iter() {
-                    let mut own = Sum::default();
-                    endpoint.counters.add_to(&mut own);
-                    endpoint.counters.add_to(&mut sum);
-                    let mut shown = own.json();
-                    shown["task"] = json!(endpoint.about.task);
-                    shown["name"] = json!(endpoint.about.task_name);
-                    shown["release"] = json!(endpoint.about.release);
-                    shown["state"] = json!(endpoint.state());
-                    shown["in_flight"] = json!(endpoint.in_flight());
-                    shown["upgraded"] = json!(endpoint.upgraded());
-                    endpoints.push(shown);
-                }
-                let mut shown = sum.json();
-                shown["service"] = json!(service);
-                shown["endpoints"] = json!(endpoints);
-                shown
-            })
-            .collect();
-        json!({ "services": services })
-    }
 }
 
-async fn idle(endpoint: &Endpoint, within: Duration, count: impl Fn(&Endpoint) -> usize) {
-    let _ = timeout(within, async {
-        while count(endpoint) > 0 {
-            let changed = endpoint.idle.notified();
-            if count(endpoint) == 0 {
-                return;
+impl health::Listener for Server {
+    fn became_ready(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
+        self.table.pool(&endpoint.about.service).changed.notify_waiters();
+        self.acknowledge(endpoint);
+        let of_task = self.table.of_task(&endpoint.about.task);
+        for earlier in of_task.into_iter().filter(|e| e.number < endpoint.number) {
+            if earlier.state() < State::Draining {
+                self.replace(earlier, endpoint);
             }
-            // A notice may come between the look and the wait: look again soon.
-            let _ = timeout(Duration::from_millis(20), changed).await;
         }
-    })
-    .await;
-}
+    }
 
-fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM, Some(SocketProtocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(is_shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    Ok(socket.into())
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
+    async fn is_lost(&self, endpoint: &Arc<Endpoint>) {
+        endpoint.cut_now();
+        for worker in &self.workers {
+            let endpoint = Arc::clone(endpoint);
+            let _ = worker.send(worker::Command::Cut { endpoint }).await;
+        }
     }
 }
 
-fn write(path: &std::path::Path, saved: &Saved) -> io::Result<()> {
+/// The next command; `None` when the other side is gone.
+async fn next(reader: &mut BufReader<OwnedReadHalf>) -> Option<Command> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut *reader).take(LINE_LIMIT).read_until(b'\n', &mut line).await {
+            Ok(count) if count > 0 => {}
+            Ok(_) | Err(_) => return None,
+        }
+        match serde_json::from_slice(&line) {
+            Ok(command) => return Some(command),
+            Err(error) => tracing::warn!(%error, "control said something unknown"),
+        }
+    }
+}
+
+/// Writes what happens, and what was asked.
+async fn write(
+    mut writer: OwnedWriteHalf,
+    mut events: broadcast::Receiver<Event>,
+    mut answers: mpsc::Receiver<Said>,
+) {
+    loop {
+        let said = tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => Said::Event(event),
+                // Something was missed: control connects anew and says everything again.
+                Err(_) => return,
+            },
+            said = answers.recv() => match said {
+                Some(said) => said,
+                None => return,
+            },
+        };
+        let written = match said {
+            Said::Event(event) => {
+                let Ok(mut line) = serde_json::to_vec(&event) else { continue };
+                line.push(b'\n');
+                writer.write_all(&line).await
+            }
+            Said::Sockets(sockets) => handover::send(writer.as_ref(), &sockets).await,
+        };
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+fn write_beside(path: &std::path::Path, saved: &Saved) -> io::Result<()> {
     use std::io::Write;
     let beside = path.with_extension("new");
     let mut file = std::fs::File::create(&beside)?;

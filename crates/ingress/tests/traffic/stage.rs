@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,11 +16,12 @@ use ingress::{
     endpoint::Description,
     table::{Protocol, Route},
 };
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -32,6 +33,7 @@ pub struct Stage {
     client: Client,
     events: mpsc::Receiver<Event>,
     shutdown: watch::Sender<bool>,
+    running: JoinHandle<Result<(), ingress::Error>>,
 }
 
 fn config(folder: &Path, name: &str) -> Config {
@@ -40,6 +42,21 @@ fn config(folder: &Path, name: &str) -> Config {
         saved: folder.join("table.json"),
         address: [127, 0, 0, 1].into(),
         workers: 2,
+        takes_over: None,
+    }
+}
+
+/// An endpoint on this machine.
+pub fn about(task: &str, port: u16) -> Description {
+    Description {
+        task: task.to_owned(),
+        task_name: format!("s.1.{task}"),
+        service: "s".to_owned(),
+        release: String::new(),
+        addresses: vec![(80, ([127, 0, 0, 1], port).into())],
+        probation_ms: 0,
+        namespace: None,
+        probe: None,
     }
 }
 
@@ -64,9 +81,9 @@ impl Stage {
             free.local_addr().expect("an address").port()
         };
         let (shutdown, ends) = watch::channel(false);
-        tokio::spawn(ingress::run(config(folder.path(), "one"), ends));
+        let running = tokio::spawn(ingress::run(config(folder.path(), "one"), ends));
         let (client, events) = connect(&folder.path().join("one")).await;
-        let stage = Self { port, folder, client, events, shutdown };
+        let stage = Self { port, folder, client, events, shutdown, running };
         stage.routes(&[port]).await;
         let opened = timeout(PATIENCE, async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
@@ -81,9 +98,74 @@ impl Stage {
     pub async fn again(self) -> Self {
         let _ = self.shutdown.send(true);
         let (shutdown, ends) = watch::channel(false);
-        tokio::spawn(ingress::run(config(self.folder.path(), "two"), ends));
+        let running = tokio::spawn(ingress::run(config(self.folder.path(), "two"), ends));
         let (client, events) = connect(&self.folder.path().join("two")).await;
-        Self { port: self.port, folder: self.folder, client, events, shutdown }
+        Self { port: self.port, folder: self.folder, client, events, shutdown, running }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("one")
+    }
+
+    /// A successor takes over while everything goes on; the one before, until it ends.
+    pub async fn upgrade(
+        &mut self,
+        workers: usize,
+        within: Duration,
+    ) -> JoinHandle<Result<(), ingress::Error>> {
+        let config = Config {
+            workers,
+            takes_over: Some(within),
+            // It is told by the one before.
+            address: [127, 0, 0, 9].into(),
+            ..config(self.folder.path(), "one")
+        };
+        let (shutdown, ends) = watch::channel(false);
+        let running = tokio::spawn(ingress::run(config, ends));
+        // Control is sent away by the one before.
+        let closed = timeout(PATIENCE, async { while self.events.recv().await.is_some() {} });
+        closed.await.expect("control is sent away");
+        (self.client, self.events) = connect(&self.socket()).await;
+        // The shutdown of the one before stays as it is: it ends by itself.
+        std::mem::forget(std::mem::replace(&mut self.shutdown, shutdown));
+        std::mem::replace(&mut self.running, running)
+    }
+
+    /// How many endpoints a task has.
+    pub async fn endpoints(&self, task: &str) -> usize {
+        let stats = self.client.stats().await.expect("stats");
+        let all = stats["services"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+        all.iter().filter(|endpoint| endpoint["task"] == task).count()
+    }
+
+    /// Requests of the service, on all endpoints that it ever had.
+    pub async fn requests(&self) -> u64 {
+        let stats = self.client.stats().await.expect("stats");
+        stats["services"][0]["requests"].as_u64().unwrap_or_default()
+    }
+
+    /// What the counters say of an endpoint.
+    pub async fn shown(&self, task: &str) -> Value {
+        let stats = self.client.stats().await.expect("stats");
+        let services = stats["services"].as_array().cloned().unwrap_or_default();
+        let mut endpoints =
+            services.iter().flat_map(|s| s["endpoints"].as_array().into_iter().flatten());
+        endpoints.rfind(|e| e["task"] == task).cloned().unwrap_or_default()
+    }
+
+    /// Waits until an endpoint is in this state; in none when it is forgotten.
+    pub async fn await_state(&self, task: &str, state: &str) {
+        let reached = timeout(Duration::from_secs(20), async {
+            while self.shown(task).await["state"].as_str().unwrap_or_default() != state {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(reached.await.is_ok(), "{task} is {}, not {state}", self.shown(task).await);
+    }
+
+    /// No event has come.
+    pub fn is_quiet(&mut self) -> bool {
+        matches!(self.events.try_recv(), Err(mpsc::error::TryRecvError::Empty))
     }
 
     pub async fn tell(&self, command: Command) {
@@ -108,13 +190,8 @@ impl Stage {
 
     pub async fn publish_on_probation(&mut self, backend: &Backend, probation: Duration) {
         let endpoint = Description {
-            task: backend.name.clone(),
-            task_name: format!("s.1.{}", backend.name),
-            service: "s".to_owned(),
-            release: String::new(),
-            addresses: vec![(80, ([127, 0, 0, 1], backend.port).into())],
             probation_ms: u64::try_from(probation.as_millis()).expect("small"),
-            namespace: None,
+            ..about(&backend.name, backend.port)
         };
         self.tell(Command::Publish { endpoint }).await;
         assert_eq!(self.next().await, Event::Published { task: backend.name.clone() });
@@ -136,7 +213,7 @@ impl Stage {
     }
 }
 
-/// A server that answers with its name, `/slow` only when it is released.
+/// A server that answers with its name, `/slow` only when it is released, and echoes on `/ws`.
 pub struct Backend {
     pub name: String,
     pub port: u16,
@@ -149,7 +226,11 @@ pub struct Backend {
 
 impl Backend {
     pub async fn start(name: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        Self::start_at(name, 0).await
+    }
+
+    pub async fn start_at(name: &str, port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (alive, dies) = watch::channel(true);
         let backend = Self {
@@ -217,6 +298,13 @@ async fn serve(
         let mut body = vec![0; length.and_then(|l| l.trim().parse().ok()).unwrap_or(0)];
         stream.read_exact(&mut body).await?;
         seen.fetch_add(1, Ordering::SeqCst);
+        if head.contains(" /ws ") {
+            let answer = "HTTP/1.1 101 Switching\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n";
+            stream.get_mut().write_all(answer.as_bytes()).await?;
+            let (mut from, mut to) = stream.into_inner().into_split();
+            tokio::io::copy(&mut from, &mut to).await?;
+            return Ok(());
+        }
         arrived.add_permits(1);
         if head.contains(" /slow ") {
             released.acquire().await.expect("open").forget();

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use dockerapi::{
     Client,
-    publish::{self, Port, QUIET_SIGNAL, Stop},
+    publish::{self, Port, QUIET_SIGNAL, Stop, protocol_of},
     stamp::parse_duration,
 };
 use orchestrator::traffic::Protocol;
@@ -100,11 +100,8 @@ fn route(spec: &mut Value, signal: &str) {
         .filter(|port| is_taken(port))
         .filter_map(|port| {
             let published = number(port, "PublishedPort")?;
-            let is_tcp = labels.get(&format!("evenkeel.port.{published}.protocol"));
-            let protocol = match is_tcp.map(String::as_str) {
-                Some("tcp") => Protocol::Tcp,
-                _ => Protocol::Http,
-            };
+            let named = labels.get(&format!("evenkeel.port.{published}.protocol"));
+            let protocol = named.and_then(|name| protocol_of(name)).unwrap_or(Protocol::Http);
             Some(Port { published, target: number(port, "TargetPort")?, protocol })
         })
         .collect();

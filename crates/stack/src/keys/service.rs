@@ -58,7 +58,7 @@ pub const KEYS: &[Key] = &[
     ok("services.*.ports[].mode", "`ingress` or `host`"),
     ok(
         "services.*.ports[].app_protocol",
-        "`http` (default) or `tcp`: how the ingress treats the connections",
+        "`http` (default), `tcp`, or `tcp+proxy` (the task is told the client's address by PROXY protocol v2)",
     ),
     ok(
         "services.*.ports[].host_ip",

@@ -65,10 +65,11 @@ impl Reader<'_> {
     /// `http` or `tcp`; anything else is passed through as TCP.
     fn app_protocol(&mut self, node: &Node, name: &str) -> Option<String> {
         let text = self.word(node, name)?.to_lowercase();
-        if matches!(text.as_str(), "http" | "tcp") {
+        if matches!(text.as_str(), "http" | "tcp" | "tcp+proxy") {
             return Some(text);
         }
-        let message = format!("`{text}` is passed through as `tcp`: only `http` is understood");
+        let message =
+            format!("`{text}` is passed through as `tcp`: only `http` and `tcp+proxy` mean more");
         self.sink.warn(node.span, "app-protocol", message);
         Some("tcp".to_string())
     }

@@ -202,6 +202,7 @@ fn own(keel: &PathBuf, folder: &Path, port: u16, to: u16) -> Result<Proxy> {
             addresses: vec![(80, ([127, 0, 0, 1], to).into())],
             probation_ms: 0,
             namespace: None,
+            probe: None,
         };
         client.send(&Told::Routes { routes: vec![route] }).await?;
         client.send(&Told::Publish { endpoint }).await?;
