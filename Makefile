@@ -14,16 +14,15 @@ test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast
 	$(XTASK) fuzz
 	$(XTASK) guide
-	$(CARGO) run --quiet --package conformance -- --engine embedded
+	$(CARGO) run --quiet --package conformance -- --engine both
 	$(XTASK) demo
 	$(XTASK) demo --rude
 
 guide: setup-test
 	$(XTASK) guide
 
-# The same scenarios against a Docker daemon of our own (needs root).
+# The same scenarios on the embedded engine and on a Docker daemon of our own (needs root).
 conformance: setup-test
-	@./scripts/setup dockerd
 	$(CARGO) run --quiet --package conformance -- --engine both
 
 bench: setup-bench
@@ -45,7 +44,6 @@ setup-bench:
 
 setup-test:
 	@./scripts/setup test
-	@$(if $(CI),./scripts/setup dockerd)
 
 setup:
 	@./scripts/setup

@@ -25,6 +25,26 @@ impl Kind {
     }
 }
 
+/// What a Docker daemon needs and this machine lacks, as far as that shows before it is started.
+pub fn missing_for_dockerd() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("it needs root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    for (name, package) in [("dockerd", "docker.io"), ("iptables", "iptables")] {
+        if !is_there(name) {
+            return Some(format!("`{name}` is not there; install the package {package}"));
+        }
+    }
+    let kernel = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let cgroups = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    if !kernel.contains("overlay") {
+        return Some("the kernel has no overlayfs".to_owned());
+    }
+    (!cgroups.contains(" cgroup")).then(|| "no cgroups are mounted".to_owned())
+}
+
 /// A running engine in a folder of its own; ended when it is dropped.
 pub struct Engine {
     pub kind: Kind,
@@ -76,6 +96,9 @@ impl Engine {
             .arg(folder.join("pid"))
             .arg("-H")
             .arg(format!("unix://{}", self.socket.display()))
+            // Nothing is to be pulled: whatever registry it asks, nobody answers, at once.
+            .envs(["HTTP_PROXY", "HTTPS_PROXY"].map(|key| (key, "http://127.0.0.1:1")))
+            .env("NO_PROXY", "127.0.0.1,localhost")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -90,6 +113,22 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+        Ok(())
+    }
+
+    /// Loads images as `docker save` writes them.
+    pub fn load(&self, archive: &[u8]) -> Result<()> {
+        let mut child = Command::new("docker")
+            .arg("load")
+            .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("run docker load")?;
+        let mut stdin = child.stdin.take().context("a pipe")?;
+        std::io::Write::write_all(&mut stdin, archive)?;
+        drop(stdin);
+        ensure!(child.wait()?.success(), "docker load failed");
         Ok(())
     }
 

@@ -1,16 +1,18 @@
 //! What a scenario works with: the real docker client, the bare API, and looks at the tasks.
 
 use std::{
+    cell::RefCell,
     io::{Read, Write},
     os::unix::net::UnixStream,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use conformance::engine::{Engine, Kind};
 use serde_json::Value;
 
-use crate::engine::{Engine, Kind};
+use crate::film::Shot;
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -122,8 +124,10 @@ impl Exam<'_> {
     pub fn refuses(&self, asked: (&str, &str, &str), wanted: (u16, &str)) -> Result<()> {
         let (status, _, body) = self.api(asked.0, asked.1, asked.2)?;
         ensure!(status == wanted.0, "{asked:?}: {status} {body}");
-        let (body, words) = (body.to_lowercase(), wanted.1.to_lowercase());
-        ensure!(body.contains(&words), "{asked:?}: {body}");
+        let said: Value = serde_json::from_str(&body).with_context(|| format!("{body:?}"))?;
+        let message = text(&said["message"]);
+        let is_said = message.to_lowercase().contains(&wanted.1.to_lowercase());
+        ensure!(!message.is_empty() && is_said, "{asked:?}: {body}");
         Ok(())
     }
 
@@ -141,12 +145,68 @@ impl Exam<'_> {
 
     /// Ids of the tasks that are wanted and run.
     pub fn running(&self, service: &str) -> Result<Vec<String>> {
-        let is_running = |task: &&Value| {
-            task["Status"]["State"] == "running" && task["DesiredState"] == "running"
-        };
-        let tasks = self.tasks(service)?;
-        let ids = tasks.iter().filter(is_running).map(|task| text(&task["ID"]));
-        Ok(ids.collect())
+        Ok(Shot::new(Value::Null, self.tasks(service)?).serving())
+    }
+
+    /// Looks at a service and its tasks until the last look fits.
+    pub fn film(
+        &self,
+        service: &str,
+        what: &str,
+        is_last: impl Fn(&Shot) -> bool,
+    ) -> Result<Vec<Shot>> {
+        self.film_within(service, what, PATIENCE, is_last)
+    }
+
+    pub fn film_within(
+        &self,
+        service: &str,
+        what: &str,
+        patience: Duration,
+        is_last: impl Fn(&Shot) -> bool,
+    ) -> Result<Vec<Shot>> {
+        let shots = RefCell::new(Vec::new());
+        let what = format!("{service}: {what}");
+        self.until_within(&what, patience, || {
+            let shot = Shot::new(self.service(service)?, self.tasks(service)?);
+            let is_over = is_last(&shot);
+            shots.borrow_mut().push(shot);
+            Ok(is_over.then_some(()))
+        })?;
+        Ok(shots.into_inner())
+    }
+
+    /// The client's command and what is seen while it runs.
+    pub fn meanwhile<T>(&self, words: &str, look: impl FnOnce() -> Result<T>) -> Result<(Said, T)> {
+        std::thread::scope(|scope| {
+            let command = scope.spawn(|| self.docker(words));
+            let seen = look();
+            let said = command.join().map_err(|_| anyhow!("the client's thread panicked"))?;
+            Ok((said?, seen?))
+        })
+    }
+
+    /// Containers of a service's tasks.
+    pub fn containers(&self, service: &str) -> Result<Vec<String>> {
+        let label = format!("label=com.docker.swarm.service.name={service}");
+        let ids = self.docker(&format!("ps -q --no-trunc --filter {label}"))?.fine()?;
+        Ok(ids.lines().map(str::to_owned).collect())
+    }
+
+    /// The container of a service with one replica, once that runs.
+    pub fn container(&self, service: &str) -> Result<String> {
+        self.until_running(service, 1)?;
+        self.containers(service)?.pop().context("a container")
+    }
+
+    /// Removes the services a scenario left; theirs begin with its id.
+    pub fn clean(&self, scenario: &str) {
+        let prefix = scenario.to_lowercase();
+        let path = format!("/v1.41/services?filters={{%22name%22:[%22{prefix}%22]}}");
+        let left = self.get(&path).ok();
+        for service in left.iter().filter_map(Value::as_array).flatten() {
+            let _ = self.api("DELETE", &format!("/v1.41/services/{}", text(&service["ID"])), "");
+        }
     }
 
     /// Rows of `docker service ps`: name, image, desired state, state without its age, error.
@@ -166,15 +226,24 @@ impl Exam<'_> {
 
     /// Looks again and again until it is so.
     pub fn until<T>(&self, what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+        self.until_within(what, PATIENCE, look)
+    }
+
+    fn until_within<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        look: impl Fn() -> Result<Option<T>>,
+    ) -> Result<T> {
         let started = Instant::now();
         loop {
             if let Some(seen) = look()? {
                 return Ok(seen);
             }
-            if started.elapsed() > PATIENCE {
-                bail!("not seen within {} s: {what}", PATIENCE.as_secs());
+            if started.elapsed() > patience {
+                bail!("not seen within {} s: {what}", patience.as_secs());
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(60));
         }
     }
 
@@ -203,6 +272,11 @@ impl Exam<'_> {
         let words = format!("service update --detach --no-resolve-image {words} {name}");
         self.docker(&words)?.fine().map(drop)
     }
+}
+
+/// An id as Swarm makes them.
+pub fn is_id(id: &str) -> bool {
+    id.len() == 25 && id.bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase())
 }
 
 pub fn text(value: &Value) -> String {

@@ -1,5 +1,6 @@
-//! What other tests share with the exam: its service as an image, and static binaries.
+//! What other tests share with the exam: engines, its service as an image, and static binaries.
 
+pub mod engine;
 pub mod image;
 
 use std::{

@@ -3,6 +3,7 @@
 //! `swarmkit/manager/controlapi/service.go`).
 
 mod definition;
+mod field;
 mod needs;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use self::{
     definition::{definition, without_placement},
+    field::spell,
     needs::needs,
 };
 use crate::{error::ApiError, spec, stamp::parse_duration};

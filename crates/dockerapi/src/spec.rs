@@ -20,6 +20,7 @@ wire!(ServiceSpec {
 wire!(TaskTemplate {
     container_spec: Option<ContainerSpec>,
     restart_policy: RestartPolicy,
+    log_driver: Option<LogDriver>,
     placement: Option<Placement>,
     resources: Option<Resources>,
 });
@@ -49,6 +50,13 @@ wire!(GenericResource {
     discrete_resource_spec: Option<GenericKind>,
 });
 wire!(GenericKind { kind: String });
+wire!(
+    /// How logs are kept; the options are the driver's own.
+    LogDriver {
+        name: String,
+        options: BTreeMap<String, String>,
+    }
+);
 wire!(ContainerSpec {
     image: String,
     labels: BTreeMap<String, String>,

@@ -7,6 +7,7 @@ mod folder;
 mod health;
 pub(crate) mod layer;
 pub(crate) mod loader;
+mod logging;
 pub(crate) mod mount;
 pub mod plan;
 mod ports;

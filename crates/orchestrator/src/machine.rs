@@ -163,6 +163,9 @@ impl<'a> Machine<'a> {
             return;
         }
         let Some(due) = due else { return };
+        if due == Issued::Prepare && task.prepare_after.is_some_and(|at| at > now) {
+            return;
+        }
         if let Some(task) = self.task_mut(id) {
             task.issued = Some(due);
             match due {

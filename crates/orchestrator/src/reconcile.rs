@@ -186,6 +186,20 @@ impl Machine<'_> {
         spec: TaskSpec,
         desired: Desired,
     ) -> TaskId {
+        let id = self.add_task(service, slot, spec_version, spec, desired);
+        self.settle(&id);
+        id
+    }
+
+    /// A new task of which nothing is asked yet.
+    pub(crate) fn add_task(
+        &mut self,
+        service: &ServiceId,
+        slot: SlotKey,
+        spec_version: u64,
+        spec: TaskSpec,
+        desired: Desired,
+    ) -> TaskId {
         let id = TaskId(self.world.draw_id());
         let node = match &slot {
             SlotKey::Node(node) => node.clone(),
@@ -215,6 +229,7 @@ impl Machine<'_> {
             observed_at: self.now,
             running_at: None,
             start_after: None,
+            prepare_after: None,
             restart_of: None,
             is_started: false,
             issued: None,
@@ -224,7 +239,6 @@ impl Machine<'_> {
         self.world.changes.tasks.insert(id.clone());
         self.pending.insert((service.clone(), slot.clone()));
         self.place(&id);
-        self.settle(&id);
         self.trim_history(service, &slot, attempts);
         id
     }

@@ -102,13 +102,16 @@ impl Machine<'_> {
         };
         let now = self.now;
         let policy = task.spec.restart;
-        // A replacement that failed before its delay was over does not shorten the wait.
-        let start_after = task.start_after.map_or(now, |at| at.max(now)) + policy.delay;
-        let new = self.create_task(id, slot.clone(), version, spec, Desired::Ready);
+        // A replacement that failed before its delay was over does not shorten the wait, and what
+        // cannot be prepared is tried once per delay.
+        let held = task.start_after.filter(|at| *at > now);
+        let new = self.add_task(id, slot.clone(), version, spec, Desired::Ready);
         if let Some(task) = self.task_mut(&new) {
-            task.start_after = Some(start_after);
+            task.start_after = Some(held.unwrap_or(now) + policy.delay);
+            task.prepare_after = held;
             task.restart_of = Some(dead.clone());
         }
+        self.settle(&new);
         if let Some(service) = self.service_mut(id) {
             let times = service.restarts.entry(slot.clone()).or_default();
             times.push(now);

@@ -128,6 +128,9 @@ pub struct Task {
     pub running_at: Option<Time>,
     /// A restart's replacement: not started before this moment.
     pub start_after: Option<Time>,
+    /// The task it replaces could not even be prepared: nor is this one before this moment.
+    #[serde(default)]
+    pub prepare_after: Option<Time>,
     /// The failed task that this one replaces under the restart policy.
     pub restart_of: Option<TaskId>,
     /// It was handed to the driver to be started: there may be a process.

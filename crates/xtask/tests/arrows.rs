@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("probe", Some(&[])),
     ("conformance", Some(&["lab"])),
     ("fuzz", None),
+    ("clients", Some(&[])),
     ("ala-backend", Some(&[])),
     ("ala-database", Some(&[])),
     ("ala-frontend", Some(&[])),

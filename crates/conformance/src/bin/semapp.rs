@@ -111,6 +111,7 @@ fn answer(mut stream: TcpStream, version: &str, age: Duration) {
     let (status, body) = match asked.starts_with("GET /health") {
         true if is_well => ("200 OK", "ok\n".to_owned()),
         true => ("503 Service Unavailable", "not well\n".to_owned()),
+        false if asked.starts_with("GET /from") => ("200 OK", format!("{}\n", client(&asked))),
         false => ("200 OK", format!("v={version}\n")),
     };
     let length = body.len();
@@ -118,6 +119,13 @@ fn answer(mut stream: TcpStream, version: &str, age: Duration) {
         stream,
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
+}
+
+/// Whom the proxy before us says it serves.
+fn client(asked: &str) -> &str {
+    let header = |line: &&str| line.to_ascii_lowercase().starts_with("x-forwarded-for:");
+    let line = asked.lines().find(header).unwrap_or_default();
+    line.split_once(':').map_or("", |(_, address)| address.trim())
 }
 
 /// Until a signal or the time set ends it.

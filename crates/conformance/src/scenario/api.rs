@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::{Scenario, scenario};
-use crate::exam::{Exam, text};
+use crate::exam::{Exam, PATIENCE, is_id, text};
 
 pub const ALL: &[Scenario] = &[
     scenario("C01", "ping", ping),
@@ -42,8 +42,12 @@ fn versions(exam: &Exam<'_>) -> Result<()> {
 }
 
 fn routing(exam: &Exam<'_>) -> Result<()> {
-    exam.refuses(("GET", "/v1.41/nope", ""), (404, "page not found"))?;
-    exam.refuses(("PUT", "/v1.41/services", ""), (404, "page not found"))?;
+    for (method, path) in [("GET", "/v1.41/nope"), ("PUT", "/v1.41/services")] {
+        let (status, _, body) = exam.api(method, path, "")?;
+        let body: serde_json::Value = serde_json::from_str(&body)?;
+        let wanted = json!({ "message": "page not found" });
+        ensure!(status == 404 && body == wanted, "{method} {path}: {status} {body}");
+    }
     exam.get("/services").map(drop)
 }
 
@@ -65,15 +69,19 @@ fn minimal(exam: &Exam<'_>) -> Result<()> {
     let plain = exam.service(&id)?;
     let full = exam.service(&format!("{id}?insertDefaults=true"))?;
     exam.docker(&format!("service rm {id}"))?.fine()?;
-    ensure!(id.len() == 25, "id {id}");
+    ensure!(is_id(&id), "id {id}");
     let spec = &plain["Spec"];
     ensure!(!text(&spec["Name"]).is_empty(), "it gets a name");
     ensure!(spec["Mode"]["Replicated"]["Replicas"] == 1, "{}", spec["Mode"]);
-    ensure!(spec.get("UpdateConfig").is_none(), "no defaults unless asked for");
+    for (part, key) in [(spec, "UpdateConfig"), (&spec["TaskTemplate"], "RestartPolicy")] {
+        ensure!(part.get(key).is_none(), "{key}: no defaults unless asked for");
+    }
     let spec = &full["Spec"];
     let template = &spec["TaskTemplate"];
     ensure!(template["ContainerSpec"]["StopGracePeriod"] == 10_000_000_000_u64, "grace");
-    ensure!(template["RestartPolicy"]["Condition"] == "any", "{}", template["RestartPolicy"]);
+    let policy = &template["RestartPolicy"];
+    ensure!(policy["Condition"] == "any" && policy["MaxAttempts"] == 0, "{policy}");
+    ensure!(policy["Delay"] == 5_000_000_000_u64, "{policy}");
     for config in ["UpdateConfig", "RollbackConfig"] {
         let config = &spec[config];
         ensure!(config["Parallelism"] == 1 && config["FailureAction"] == "pause", "{config}");
@@ -81,6 +89,7 @@ fn minimal(exam: &Exam<'_>) -> Result<()> {
             config["Monitor"] == 5_000_000_000_u64 && config["Order"] == "stop-first",
             "{config}"
         );
+        ensure!(config["MaxFailureRatio"].as_f64() == Some(0.0), "{config}");
     }
     Ok(())
 }
@@ -98,7 +107,7 @@ fn invalid(exam: &Exam<'_>) -> Result<()> {
         (json!({ "TaskTemplate": { "ContainerSpec": {} } }), "image reference must be provided"),
         (json!({ "TaskTemplate": {} }), "mismatched Runtime and *Spec fields"),
         (json!({ "TaskTemplate": template, "Mode": both }), "must specify only one service mode"),
-        (json!({ "TaskTemplate": always }), "invalid RestartCondition"),
+        (json!({ "TaskTemplate": always }), "invalid RestartCondition: \"always\""),
     ] {
         exam.refuses(("POST", "/v1.41/services/create", &spec.to_string()), (400, words))?;
     }
@@ -117,9 +126,10 @@ fn duplicates(exam: &Exam<'_>) -> Result<()> {
         "Name": "c07b", "TaskTemplate": { "ContainerSpec": { "Image": "sem:1" } },
         "EndpointSpec": { "Ports": [{ "TargetPort": 8080, "PublishedPort": 18077 }] },
     });
-    let words = "port '18077' is already in use by service 'c07'";
-    exam.refuses(("POST", "/v1.41/services/create", &second.to_string()), (400, words))?;
-    exam.docker("service rm c07")?.fine().map(drop)
+    let id = text(&exam.service("c07")?["ID"]);
+    let words =
+        format!("port '18077' is already in use by service 'c07' ({id}) as an ingress port");
+    exam.refuses(("POST", "/v1.41/services/create", &second.to_string()), (400, &words))
 }
 
 fn optimistic(exam: &Exam<'_>) -> Result<()> {
@@ -137,7 +147,6 @@ fn optimistic(exam: &Exam<'_>) -> Result<()> {
     let (status, _, body) = exam.api("POST", &path(&index.to_string()), &spec)?;
     ensure!(status == 200 && body.trim() == r#"{"Warnings":null}"#, "{status} {body}");
     let after = exam.service("c08")?["Version"]["Index"].as_u64().unwrap_or(0);
-    exam.docker("service rm c08")?.fine()?;
     ensure!(after > index, "{after} after {index}");
     Ok(())
 }
@@ -153,27 +162,29 @@ fn immutable(exam: &Exam<'_>) -> Result<()> {
     let mut global = service["Spec"].clone();
     global["Mode"] = json!({ "Global": {} });
     let words = "service mode change is not allowed";
-    exam.refuses(("POST", &path, &global.to_string()), (501, words))?;
-    exam.docker("service rm c09")?.fine().map(drop)
+    exam.refuses(("POST", &path, &global.to_string()), (501, words))
 }
 
 fn lookups(exam: &Exam<'_>) -> Result<()> {
     exam.create("c10", "", "sem:1")?;
     let id = text(&exam.service("c10")?["ID"]);
-    for key in [id.as_str(), &id[..8]] {
+    for key in ["c10", id.as_str(), &id[..8]] {
         ensure!(exam.service(key)?["ID"] == id.as_str(), "{key}");
     }
     for method in ["GET", "DELETE"] {
         let words = "service nosuch not found";
         exam.refuses((method, "/v1.41/services/nosuch", ""), (404, words))?;
     }
-    exam.docker("service rm c10")?.fine().map(drop)
+    Ok(())
 }
 
 fn node(exam: &Exam<'_>) -> Result<()> {
     let format = "{{.ID}}|{{.Self}}|{{.Status}}|{{.Availability}}|{{.ManagerStatus}}";
-    let arguments = ["node", "ls", "--format", format];
-    let out = exam.client(&arguments, "", crate::exam::PATIENCE)?.fine()?;
-    ensure!(out.trim().ends_with("|true|Ready|Active|Leader"), "{out}");
-    exam.docker("swarm init")?.refused("This node is already part of a swarm")
+    let out = exam.client(&["node", "ls", "--format", format], "", PATIENCE)?.fine()?;
+    let id = out.split('|').next().unwrap_or_default().to_owned();
+    ensure!(is_id(&id) && out.trim() == format!("{id}|true|Ready|Active|Leader"), "{out}");
+    let table = exam.docker("node ls")?.fine()?;
+    let rows: Vec<&str> = table.lines().collect();
+    ensure!(rows.len() == 2 && rows[1].starts_with(&format!("{id} *")), "{table}");
+    Ok(())
 }

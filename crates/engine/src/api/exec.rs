@@ -28,6 +28,11 @@ use crate::{
 
 /// How long output may still come after the command's end.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
+/// This client reads an answer's head through a buffer, and a stream after it beside that buffer:
+/// what comes together with the head is lost to it.
+const READS_AHEAD: &[u8] = b"docker-sdk-python";
+/// Between an answer's head and its stream, for a client that reads ahead.
+const AFTER_HEAD: Duration = Duration::from_millis(100);
 /// Commands that run or are remembered after their end.
 const REMEMBERED: usize = 500;
 
@@ -126,6 +131,9 @@ impl Api {
 
     pub(super) async fn start_exec(&self, id: &str, mut call: Call) -> Answer {
         let upgrade = call.upgrade.take();
+        let agent = call.headers.get(http::header::USER_AGENT);
+        let reads_ahead = agent.is_some_and(|agent| agent.as_bytes().starts_with(READS_AHEAD));
+        let pause = if reads_ahead { AFTER_HEAD } else { Duration::ZERO };
         let asked = call.json().await?;
         let is_detached = asked.get("Detach").and_then(Value::as_bool).unwrap_or(false);
         let (task, mut order) = self.execs.change(id, |exec| match exec.state {
@@ -149,12 +157,10 @@ impl Api {
                  with `Detach`",
             ));
         };
-        if let Some(size) = asked.get("ConsoleSize").and_then(Value::as_array) {
-            let side = |at: usize| size.get(at).and_then(Value::as_u64).unwrap_or(0);
-            running.start(order, upgrade, Some((side(0), side(1))));
-        } else {
-            running.start(order, upgrade, None);
-        }
+        let size = asked.get("ConsoleSize").and_then(Value::as_array);
+        let side = |size: &Vec<Value>, at| size.get(at).and_then(Value::as_u64).unwrap_or(0);
+        let size = size.map(|size| (side(size, 0), side(size, 1)));
+        running.start(order, upgrade, size, pause);
         Ok(switched(self.execs.change(id, |exec| exec.order.has_terminal)?))
     }
 
@@ -238,9 +244,10 @@ impl Running {
         code
     }
 
-    fn start(self, order: Order, upgrade: OnUpgrade, size: Option<(u64, u64)>) {
+    fn start(self, order: Order, upgrade: OnUpgrade, size: Option<(u64, u64)>, pause: Duration) {
         tokio::spawn(async move {
             let Ok(connection) = upgrade.await else { return };
+            tokio::time::sleep(pause).await;
             let (reader, writer) = tokio::io::split(TokioIo::new(connection));
             let writer = Arc::new(AsyncMutex::new(writer));
             let result = match order.has_terminal {

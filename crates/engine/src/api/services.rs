@@ -1,8 +1,12 @@
 //! `/services`: create, inspect, update, remove.
 
-use dockerapi::{ApiError, convert::without_placement, filter::Filters};
+use dockerapi::{
+    ApiError,
+    convert::{spell, without_placement},
+    filter::Filters,
+};
 use http::StatusCode;
-use orchestrator::{Event, ServiceId, TaskSpec};
+use orchestrator::{Event, RolloutState, ServiceId, TaskSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -73,7 +77,8 @@ impl Api {
 
     pub(super) async fn create_service(&self, call: Call) -> Answer {
         let sent = registry_auth(&call)?;
-        let raw = call.json().await?;
+        let mut raw = call.json().await?;
+        spell(&mut raw);
         let has_check = self.has_image_check(&raw);
         let warnings = self.check_limits(&raw["TaskTemplate"])?;
         let create = self.control.write(move |state| {
@@ -117,7 +122,8 @@ impl Api {
         let from = if is_rollback { AuthFrom::Previous } else { from };
         let key = key.to_owned();
         let is_taken_back = call.is_set("evenkeel-taken-back");
-        let raw = call.json().await?;
+        let mut raw = call.json().await?;
+        spell(&mut raw);
         let has_check = self.has_image_check(&raw);
         // A way back is open whatever the machine has become.
         let warnings = match is_rollback {
@@ -223,6 +229,8 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
             "rpc error: code = FailedPrecondition desc = {what}"
         )));
     }
+    let before = view::spec(&current.spec);
+    let was_updating = current.is_rolling();
     if is_at_home(state, &current.spec.task.definition, &spec.task) {
         spec.task.definition = current.spec.task.definition.clone();
     }
@@ -231,7 +239,6 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
         return Err(ApiError::internal("rpc error: code = Unknown desc = update out of sequence"));
     }
     make_volumes(state, &raw);
-    let name = spec.name.clone();
     state.put_service(&id);
     let version = state.version_index;
     if is_rollback {
@@ -241,7 +248,14 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
     } else {
         state.step(Event::ServiceUpdated { id: id.clone(), spec, version });
     }
-    state.event("service", "update", &id.0, json!({ "name": name }));
+    let after = state.world.service(&id).map_or(Value::Null, |service| view::spec(&service.spec));
+    state.event("service", "update", &id.0, changes(&before, &after));
+    let status = state.world.service(&id).and_then(|service| service.rollout.as_ref());
+    let is_begun = status.is_some_and(|status| status.state == RolloutState::Updating);
+    if is_begun && !is_rollback && !was_updating {
+        let told = json!({ "name": after["Name"], "updatestate.new": "updating" });
+        state.event("service", "update", &id.0, told);
+    }
     Ok(id)
 }
 
@@ -249,6 +263,24 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
 fn is_at_home(state: &State, current: &str, new: &TaskSpec) -> bool {
     new.needs.suits(state.world.node())
         && without_placement(current) == without_placement(&new.definition)
+}
+
+/// What an update's event tells: the name, and the image and the replicas if they changed
+/// (`moby/daemon/cluster/services.go`).
+fn changes(before: &Value, after: &Value) -> Value {
+    let mut told = json!({ "name": after["Name"] });
+    for (key, path) in
+        [("image", "/TaskTemplate/ContainerSpec/Image"), ("replicas", "/Mode/Replicated/Replicas")]
+    {
+        let (Some(old), Some(new)) = (before.pointer(path), after.pointer(path)) else { continue };
+        if old != new {
+            // Attributes are texts, whatever they tell of.
+            let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+            told[format!("{key}.old")] = json!(text(old));
+            told[format!("{key}.new")] = json!(text(new));
+        }
+    }
+    told
 }
 
 /// Named volumes come into being with the first service that wants them.

@@ -14,14 +14,16 @@ use crate::control::{State, container_id};
 /// A service as `GET /services/{id}` shows it.
 pub(super) fn service(state: &State, service: &Service) -> Value {
     let api = state.services.get(&service.id);
+    let spec_shown = spec(&service.spec);
+    let endpoint = endpoint(&spec_shown);
     let mut shown = json!({
         "ID": service.id.0,
         "Version": { "Index": api.map_or(0, |api| api.index) },
         "CreatedAt": stamp::text(api.map_or(service.created_at, |api| api.created_at)),
         "UpdatedAt": stamp::text(api.map_or(service.updated_at, |api| api.updated_at)),
-        "Spec": spec(&service.spec),
-        "Endpoint": endpoint(&service.spec),
+        "Endpoint": endpoint,
     });
+    shown["Spec"] = spec_shown;
     if service.spec.mode.is_job() {
         shown["JobStatus"] = json!({
             "JobIteration": iteration(service.job.iteration),
@@ -95,9 +97,8 @@ fn iteration(index: u64) -> Value {
     if index == 0 { json!({}) } else { json!({ "Index": index }) }
 }
 
-fn endpoint(spec: &orchestrator::ServiceSpec) -> Value {
-    let raw: Value = serde_json::from_str(&spec.raw).unwrap_or(Value::Null);
-    let own = raw.get("EndpointSpec").cloned().unwrap_or(json!({}));
+fn endpoint(spec: &Value) -> Value {
+    let own = spec.get("EndpointSpec").cloned().unwrap_or(json!({}));
     let mut ports = own.get("Ports").cloned().unwrap_or(Value::Null);
     for port in ports.as_array_mut().into_iter().flatten() {
         for (key, default) in [("Protocol", "tcp"), ("PublishMode", "ingress")] {

@@ -14,6 +14,7 @@ use super::{
     Launch,
     health::Probe,
     layer::Layer,
+    logging,
     mount::{self, Mounted},
     plan::{self, ImageConfig},
     process::Shared,
@@ -84,9 +85,12 @@ pub(super) fn prepare(shared: &Shared, launch: &Launch, folder: &Path) -> Result
             let mounts = &mounts;
             let made =
                 Made { shared, launch, folder, root, config, spec, layer, mounts, vault, limits };
-            let job = made
+            let mut job = made
                 .make(ports, user)
                 .map_err(|error| format!("prepare {}: {error}", folder.display()))?;
+            let driver = definition.task_template.log_driver.unwrap_or_default();
+            (job.log_max_bytes, job.log_max_files) =
+                logging::limits(&driver, (job.log_max_bytes, job.log_max_files))?;
             if let Some(closed) =
                 user.and_then(|user| user::closed_folder(Path::new(&job.cwd), user))
             {

@@ -157,7 +157,7 @@ async fn command(argv: &[String], job: &Job) -> Outcome {
     // It ended by itself; its group's number may be another's now.
     let mut group = group;
     group.0 = None;
-    let mut text = String::from_utf8_lossy(&said).trim().to_owned();
+    let mut text = String::from_utf8_lossy(&said).into_owned();
     if said.len() as u64 > OUTPUT_LIMIT {
         text = text.chars().take(4096).collect::<String>() + "...";
     }

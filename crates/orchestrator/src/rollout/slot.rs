@@ -157,6 +157,10 @@ impl Machine<'_> {
     /// or serves on until then.
     pub(crate) fn start_replacement(&mut self, id: &ServiceId, slot: &SlotKey) {
         let now = self.now;
+        let held = |task: &Task| task.is_live() && task.prepare_after.is_some_and(|at| at <= now);
+        for task in self.in_slot(id, slot, held) {
+            self.settle(&task);
+        }
         let waiting = self.in_slot(id, slot, |task| {
             task.is_live()
                 && task.desired == Desired::Ready
@@ -306,7 +310,8 @@ impl Machine<'_> {
             .world
             .tasks_in(id, slot)
             .filter(|task| task.is_live() && task.desired == Desired::Ready)
-            .filter_map(|task| task.start_after)
+            .flat_map(|task| [task.prepare_after, task.start_after])
+            .flatten()
             .filter(|at| *at > now)
             .min();
         let at = step.into_iter().chain(hold).chain(start).min();

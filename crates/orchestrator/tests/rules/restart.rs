@@ -155,3 +155,31 @@ fn a_replacement_is_prepared_at_once_and_started_after_the_delay() {
     scene.pass(1);
     assert_eq!(scene.newest(1).observed, Observed::Running);
 }
+
+/// The first replacement is prepared at once, as any other; each later one a delay after another.
+#[test]
+fn a_task_that_cannot_be_prepared_is_tried_once_per_delay() {
+    let mut base = spec(1);
+    base.task.restart.max_attempts = 0;
+    let mut scene = Scene::settled(base);
+    scene.ignore("prepare", "one");
+    let first = scene.live("one").remove(0);
+    scene.exit(&first, 1);
+    let reject = |scene: &mut Scene| {
+        let new = scene.newest(1).id.clone();
+        let is_tried = scene.asked("prepare", &new);
+        if is_tried {
+            let error = "No such image: nosuch:1".to_owned();
+            scene.observe(&new, Observation::Rejected { error });
+            scene.obey();
+        }
+        is_tried
+    };
+    assert!(reject(&mut scene), "the first replacement is prepared while its delay runs");
+    for _ in 0..3 {
+        scene.pass(4);
+        assert!(!reject(&mut scene), "tried before the delay of 5 s was over");
+        scene.pass(1);
+        assert!(reject(&mut scene), "tried when it was over");
+    }
+}
