@@ -82,3 +82,27 @@ fn task_ids_have_docker_s_form_and_are_never_drawn_twice() {
     scene.release("two");
     assert!(scene.live("two").iter().all(|id| !before.contains(id)));
 }
+
+/// What an engine saved before there were jobs and places is read as it was meant.
+#[test]
+fn a_state_without_jobs_and_places_still_loads() {
+    let scene = Scene::settled(spec(1));
+    let without = |value: &mut serde_json::Value, key: &str| {
+        let removed = value.as_object_mut().and_then(|fields| fields.remove(key));
+        assert!(removed.is_some(), "{key} is saved");
+    };
+    let mut service = serde_json::to_value(scene.service()).expect("JSON");
+    without(&mut service, "job");
+    without(&mut service["spec"]["task"], "needs");
+    let mut task = serde_json::to_value(scene.newest(1)).expect("JSON");
+    without(&mut task, "iteration");
+    without(&mut task, "unplaced");
+    without(&mut task["spec"], "needs");
+    let service: Service = serde_json::from_value(service).expect("loads");
+    let task: Task = serde_json::from_value(task).expect("loads");
+    assert!(task.is_serving());
+    let nodes = vec!["node".to_owned()];
+    let world = World::restore(7, scene.world.ids_issued(), nodes, 5, vec![service], vec![task]);
+    assert_eq!(orchestrator::check(&world), Vec::<String>::new());
+    assert_eq!(resume(&world), []);
+}
