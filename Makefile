@@ -1,14 +1,16 @@
-# make demo [RUDE=1]   the whole story on the embedded engine, under load      make test   everything
-# make bench [NAME=x]  benchmarks into target/bench                            make lint   formatting and clippy
-# make fuzz [SECONDS=60] [NAME=x]  the parsers of outside bytes
-# make guide           the operations guide's lines on the embedded engine     make conformance   both engines
+# make demo [RUDE=1]                     the whole story under load, on the embedded engine
+# make demo ENGINE=swarm [NODES=3]       the same on Docker Swarm      make test          everything
+# make bench [NAME=x]                    benchmarks, into target/bench  make lint          formatting and clippy
+# make fuzz [SECONDS=60] [NAME=x]        the parsers of outside bytes  make conformance   both engines
+# make guide                             the operations guide's lines on the embedded engine
 .PHONY: demo test guide conformance bench fuzz lint setup setup-bench setup-fuzz setup-test
 
 CARGO ?= cargo
 XTASK = $(CARGO) run --quiet --package xtask --
 
 demo: setup
-	$(XTASK) demo $(if $(RUDE),--rude)
+	$(if $(filter swarm,$(ENGINE)),@./scripts/setup dockerd)
+	$(XTASK) demo $(if $(RUDE),--rude) $(if $(filter swarm,$(ENGINE)),--swarm=$(or $(NODES),1))
 
 test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast

@@ -223,8 +223,8 @@ fn folders(state: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// One engine per folder. The file names the process that holds it.
-fn lock(state: &Path) -> Result<File, Error> {
+/// One control process per folder. The file names the process that holds it.
+pub fn lock(state: &Path) -> Result<File, Error> {
     let path = state.join("lock");
     let failed = |source| Error::Folder { path: path.clone(), source };
     let mut file = File::options()

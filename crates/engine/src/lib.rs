@@ -27,4 +27,4 @@ pub mod supervisor;
 mod template;
 pub mod traffic;
 
-pub use engine::{Config, Engine, Error, StatsSource};
+pub use engine::{Config, Engine, Error, StatsSource, lock};

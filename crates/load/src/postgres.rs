@@ -80,6 +80,16 @@ impl Postgres {
     /// takes a free one. A folder the server's user cannot reach (below root's home, say) is
     /// replaced by one below the temporary folder, removed when done; see [`Postgres::folder`].
     pub fn start(folder: &Path, port: u16) -> Result<Postgres, Error> {
+        Self::start_for(folder, port, None)
+    }
+
+    /// As [`Postgres::start`], and also for the machines of a network: it listens on this machine's
+    /// address there, and lets clients of that /24 in.
+    pub fn start_for(
+        folder: &Path,
+        port: u16,
+        also_on: Option<Ipv4Addr>,
+    ) -> Result<Postgres, Error> {
         let programs = Postgres::programs().ok_or(Error::Missing)?;
         let owner = if rustix::process::geteuid().is_root() { Some(owner()?) } else { None };
         let wanted = folder;
@@ -90,7 +100,16 @@ impl Postgres {
         let port = if port == 0 { free_port(&folder)? } else { port };
         let password = password();
         initialise(&programs, &folder, owner, &password)?;
-        let server = spawn(&programs, &folder, owner, port)?;
+        if let Some(address) = also_on {
+            let [a, b, c, _] = address.octets();
+            let line = format!("host all all {a}.{b}.{c}.0/24 scram-sha-256\n");
+            let path = folder.join("data/pg_hba.conf");
+            let appended = File::options().append(true).open(&path);
+            appended
+                .and_then(|mut file| file.write_all(line.as_bytes()))
+                .map_err(|source| Error::Folder { path, source })?;
+        }
+        let server = spawn(&programs, &folder, owner, port, also_on)?;
         let mut postgres = Postgres { server, folder, moved, port, password, programs };
         postgres.await_ready(owner)?;
         Ok(postgres)
@@ -98,7 +117,12 @@ impl Postgres {
 
     /// Where the application finds its database, password included.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{DATABASE}", self.password, self.port)
+        self.url_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same for clients of another network.
+    pub fn url_at(&self, address: Ipv4Addr) -> String {
+        format!("postgres://{USER}:{}@{address}:{}/{DATABASE}", self.password, self.port)
     }
 
     pub fn port(&self) -> u16 {
@@ -264,15 +288,22 @@ fn initialise(
     run(single, &format!("CREATE DATABASE {DATABASE};\n"))
 }
 
-fn spawn(programs: &Path, folder: &Path, owner: Option<Owner>, port: u16) -> Result<Child, Error> {
+fn spawn(
+    programs: &Path,
+    folder: &Path,
+    owner: Option<Owner>,
+    port: u16,
+    also_on: Option<Ipv4Addr>,
+) -> Result<Child, Error> {
     let log = folder.join("postgres.log");
     let open = File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
     let (out, err) = open.map_err(|source| Error::Folder { path: log, source })?;
     let program = programs.join("postgres");
     let mut server = command(&program, owner);
     server.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
+    let also = also_on.map_or(String::new(), |address| format!(",{address}"));
     for setting in [
-        "listen_addresses=127.0.0.1",
+        &*format!("listen_addresses=127.0.0.1{also}"),
         "unix_socket_directories=",
         "fsync=off",
         "full_page_writes=off",

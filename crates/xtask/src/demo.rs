@@ -3,6 +3,7 @@
 
 mod report;
 mod step;
+mod swarm;
 mod traffic;
 
 use std::{
@@ -22,8 +23,16 @@ use traffic::Traffic;
 /// Requests per second while the releases go on.
 const RATE: u32 = 350;
 
-/// Runs it all. True when every step went as it should and no request was lost.
-pub fn run(rude: bool) -> Result<bool> {
+/// Runs it all. True when every step went as it should and no request was lost. With `nodes` it is
+/// a Docker Swarm of so many nodes that runs the application.
+pub fn run(rude: bool, nodes: Option<usize>) -> Result<bool> {
+    match nodes {
+        Some(nodes) => swarm::run(rude, nodes),
+        None => embedded(rude),
+    }
+}
+
+fn embedded(rude: bool) -> Result<bool> {
     let report_folder = build::target().join("demo");
     let folder = report_folder.join(if rude { "rude" } else { "graceful" });
     let _ = fs::remove_dir_all(&folder);
@@ -45,16 +54,17 @@ pub fn run(rude: bool) -> Result<bool> {
 
     let mut steps = vec![step::first_release(&stage)?];
     step::show(&steps[0]);
-    let traffic = Traffic::start(&load, &ports, database.url(), RATE, &folder)?;
+    let at = ["127.0.0.1"; 2];
+    let traffic = Traffic::start(&load, at, &ports, database.url(), RATE, &folder)?;
     say(&format!("load: {RATE} requests/s from now on, never retried"));
-    let scripted = step::all_under_load(&stage, &traffic);
+    let scripted = step::all_under_load(&stage, &traffic, |_| Ok(Vec::new()));
     let load_report = traffic.finish()?;
     let scripted = scripted?;
-    let killed = scripted.killed.clone();
+    let killed = scripted.killed;
     steps.extend(scripted.steps);
 
     let took = started.elapsed();
-    let report = Report::new(&load_report, steps, killed.as_ref(), rude)?;
+    let report = Report::new(&load_report, steps, &killed, rude)?;
     let path = report_folder.join("report.json");
     report.write(&path)?;
     if rude {

@@ -25,6 +25,9 @@ enum Task {
         /// The example's backend exits on SIGTERM without finishing its requests.
         #[arg(long)]
         rude: bool,
+        /// On a Docker Swarm of so many nodes instead of the embedded engine
+        #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1")]
+        swarm: Option<usize>,
     },
     /// Run the operations guide's command lines; the outcome goes to target/guide.json.
     Guide {
@@ -46,7 +49,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo { rude } => demo::run(rude),
+        Task::Demo { rude, swarm } => demo::run(rude, swarm),
         Task::Guide { write } => guide::run(write),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Task::Bench { names } => bench::run(&names),

@@ -25,6 +25,17 @@ pub struct Stage {
     pub logs: PathBuf,
     pub environment: Vec<(String, String)>,
     pub folder: PathBuf,
+    /// The Swarm node that it follows, instead of an engine of its own.
+    pub node: Option<SwarmNode>,
+}
+
+/// Where a daemon that follows a Swarm runs.
+#[derive(Clone)]
+pub struct SwarmNode {
+    /// The node's network.
+    pub namespace: PathBuf,
+    /// Its Docker.
+    pub socket: PathBuf,
 }
 
 impl Stage {
@@ -32,7 +43,7 @@ impl Stage {
     pub fn new(keel: PathBuf, folder: PathBuf, logs: PathBuf) -> Result<Self> {
         fs::create_dir_all(&logs)?;
         let state = tempfile::Builder::new().prefix("keel-").tempdir()?;
-        Ok(Self { keel, state, logs, environment: Vec::new(), folder })
+        Ok(Self { keel, state, logs, environment: Vec::new(), folder, node: None })
     }
 
     pub fn set(&mut self, key: &str, value: impl Into<String>) {
@@ -53,18 +64,38 @@ impl Stage {
         command
     }
 
+    /// As [`Self::command`], in the network of the Swarm node when there is one.
+    fn command_on_node(&self, arguments: &[&str]) -> Command {
+        let Some(node) = &self.node else { return self.command(arguments) };
+        let inner = self.command(arguments);
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", node.namespace.display()))
+            .arg(&self.keel)
+            .args(arguments)
+            .current_dir(&self.folder)
+            .envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))))
+            .env_remove("DOCKER_HOST")
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs a `keel` command to its end and keeps what it said under `name` in the logs.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Result<Ran> {
         self.run_with(name, arguments, &[])
     }
 
     pub fn run_with(&self, name: &str, arguments: &[&str], env: &[(&str, &str)]) -> Result<Ran> {
+        let mut command = self.command(arguments);
+        command.envs(env.iter().copied());
+        self.finish(name, command)
+    }
+
+    fn finish(&self, name: &str, mut command: Command) -> Result<Ran> {
         let started = Instant::now();
         let out = self.logs.join(format!("{name}.out"));
         let err = self.logs.join(format!("{name}.err"));
-        let status = self
-            .command(arguments)
-            .envs(env.iter().copied())
+        let status = command
             .stdout(fs::File::create(&out)?)
             .stderr(fs::File::create(&err)?)
             .status()
@@ -77,7 +108,11 @@ impl Stage {
 
     /// Starts the engine and returns when it and its ingress are ready.
     pub fn start(&self) -> Result<Duration> {
-        let ran = self.run("daemon", &["daemon", "--background"])?;
+        let mut arguments = vec!["daemon", "--background"];
+        let swarm =
+            self.node.as_ref().map(|node| format!("--swarm=unix://{}", node.socket.display()));
+        arguments.extend(swarm.as_deref());
+        let ran = self.finish("daemon", self.command_on_node(&arguments))?;
         if ran.exit_code != 0 {
             bail!("keel daemon --background: exit code {}\n{}", ran.exit_code, ran.text);
         }

@@ -1,6 +1,7 @@
 //! What the daemon controls the ingress by: the embedded engine, or the follower of a Docker Swarm.
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
@@ -14,7 +15,8 @@ use crate::{args, failure::Failure, place};
 
 pub(super) enum Control {
     Engine(engine::Engine),
-    Follower(follower::Follower),
+    /// With the lock of the state folder.
+    Follower(follower::Follower, File),
 }
 
 impl Control {
@@ -50,6 +52,8 @@ impl Control {
                 .hint("write --swarm=unix:///path; each node has a daemon of its own"));
         };
         private_folder(state.join("run"))?;
+        let lock = engine::lock(state)
+            .map_err(|error| Failure::new(error.code(), error.to_string()).hint(error.hint()))?;
         let config = follower::Config {
             docker: PathBuf::from(docker),
             socket: place::engine_socket(state),
@@ -60,14 +64,14 @@ impl Control {
             .await
             .map_err(|error| Failure::new(error.code(), error.to_string()).hint(error.hint()))?;
         tracing::info!(docker, pid = std::process::id(), "following the Swarm");
-        Ok(Self::Follower(follower))
+        Ok(Self::Follower(follower, lock))
     }
 
     /// Ends control; what runs, and traffic, go on.
     pub(super) async fn shutdown(self) {
         match self {
             Self::Engine(engine) => engine.shutdown().await,
-            Self::Follower(follower) => follower.shutdown().await,
+            Self::Follower(follower, _lock) => follower.shutdown().await,
         }
     }
 }

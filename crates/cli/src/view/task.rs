@@ -37,6 +37,8 @@ pub struct Task {
     pub error: Option<String>,
     pub exit_code: Option<i64>,
     pub pid: Option<i64>,
+    /// The container's id, once there is one.
+    pub container: Option<String>,
     /// Where its traffic stands: `off`, `publishing`, `published`, `draining`, `drained`.
     pub traffic: Option<String>,
     pub address: Option<String>,
@@ -153,6 +155,7 @@ impl Facts {
             exit_code: (has_ended && !container.container_id.is_empty())
                 .then_some(container.exit_code),
             pid: Some(container.pid).filter(|pid| *pid > 0 && !has_ended),
+            container: Some(container.container_id).filter(|id| !id.is_empty()),
             traffic: own_text("Traffic"),
             address: own_text("Address"),
             waiting: own_text("Waiting"),

@@ -28,7 +28,7 @@ pub struct Step {
 /// All steps under load, and the task that was killed on purpose.
 pub struct Scripted {
     pub steps: Vec<Step>,
-    pub killed: Option<Killed>,
+    pub killed: Vec<Killed>,
 }
 
 /// The replica that was killed on purpose.
@@ -36,6 +36,18 @@ pub struct Scripted {
 pub struct Killed {
     pub task: String,
     pub pid: i64,
+    /// Docker's id of the container, which names the host in it.
+    pub container: String,
+}
+
+impl Killed {
+    /// What the application calls itself: the process's host and its number there. In a container
+    /// the host is named after it.
+    pub fn is_named(&self, instance: &str) -> bool {
+        let host: String = self.container.chars().take(12).collect();
+        instance.ends_with(&format!("-{}", self.pid))
+            || (!host.is_empty() && instance.starts_with(&host))
+    }
 }
 
 /// Version 1, before there is any traffic.
@@ -44,7 +56,11 @@ pub fn first_release(stage: &Stage) -> Result<Step> {
 }
 
 /// Everything that happens while requests come in.
-pub fn all_under_load(stage: &Stage, traffic: &Traffic) -> Result<Scripted> {
+pub fn all_under_load(
+    stage: &Stage,
+    traffic: &Traffic,
+    more: impl FnOnce(&mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<Killed>>,
+) -> Result<Scripted> {
     let mut steps = Vec::new();
     let mut done = |step: Step| {
         show(&step);
@@ -54,7 +70,7 @@ pub fn all_under_load(stage: &Stage, traffic: &Traffic) -> Result<Scripted> {
         steps.push(step);
         if is_good { Ok(()) } else { bail!("step `{name}` did not end as it should:\n{text}") }
     };
-    let failed = (|| -> Result<Option<Killed>> {
+    let failed = (|| -> Result<Vec<Killed>> {
         traffic.await_flow()?;
         done(keel(stage, "deploy version 2", 0, &["deploy", "ala", "--version", "v2"], &[])?)?;
         done(broken(stage, "deploy a version that is never healthy", "v3", "NEVER_HEALTHY", "1")?)?;
@@ -71,13 +87,15 @@ pub fn all_under_load(stage: &Stage, traffic: &Traffic) -> Result<Scripted> {
         done(control_killed_mid_release(stage)?)?;
         let (step, killed) = replica_killed(stage)?;
         done(step)?;
-        Ok(Some(killed))
+        let mut all = more(&mut done)?;
+        all.push(killed);
+        Ok(all)
     })();
     match failed {
         Ok(killed) => Ok(Scripted { steps, killed }),
         Err(error) => {
             say(&format!("{error:#}"));
-            Ok(Scripted { steps, killed: None })
+            Ok(Scripted { steps, killed: Vec::new() })
         }
     }
 }
@@ -90,7 +108,7 @@ pub fn show(step: &Step) {
 }
 
 /// A `keel` command that must end with `wanted`.
-fn keel(
+pub fn keel(
     stage: &Stage,
     name: &str,
     wanted: i32,
@@ -174,6 +192,7 @@ fn replica_killed(stage: &Stage) -> Result<(Step, Killed)> {
     let victim = victims.first().context("the API has no running task")?;
     let id = text(victim, "id").context("a task without id")?;
     let pid = victim.get("pid").and_then(Value::as_i64).context("a task without pid")?;
+    let container = text(victim, "container").unwrap_or_default();
     kill(i32::try_from(pid)?)?;
     await_state("two running API tasks without the killed one", Duration::from_secs(30), || {
         let now = running(stage, "ala_api")?;
@@ -187,7 +206,7 @@ fn replica_killed(stage: &Stage) -> Result<(Step, Killed)> {
         is_good: true,
         text: String::new(),
     };
-    Ok((step, Killed { task: id, pid }))
+    Ok((step, Killed { task: id, pid, container }))
 }
 
 fn kill(pid: i32) -> Result<()> {
@@ -196,7 +215,7 @@ fn kill(pid: i32) -> Result<()> {
 }
 
 /// Tasks of a service as `keel ps` shows them, those that run.
-fn running(stage: &Stage, service: &str) -> Result<Vec<Value>> {
+pub fn running(stage: &Stage, service: &str) -> Result<Vec<Value>> {
     Ok(tasks(stage, service)?
         .into_iter()
         .filter(|task| {
@@ -219,6 +238,6 @@ fn pids(stage: &Stage) -> Result<Vec<i64>> {
     Ok(running(stage, "ala_api")?.iter().filter_map(|t| t.get("pid")?.as_i64()).collect())
 }
 
-fn text(value: &Value, key: &str) -> Option<String> {
+pub fn text(value: &Value, key: &str) -> Option<String> {
     Some(value.get(key)?.as_str()?.to_owned())
 }

@@ -31,12 +31,20 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub fn start(load: &Path, ports: &Ports, url: String, rate: u32, to: &Path) -> Result<Self> {
+    /// `at` is where the API and the pages are.
+    pub fn start(
+        load: &Path,
+        at: [&str; 2],
+        ports: &Ports,
+        url: String,
+        rate: u32,
+        to: &Path,
+    ) -> Result<Self> {
         let report = to.join("load.json");
         let snapshot = to.join("load-now.json");
         let child = Command::new(load)
-            .args(["--api", &format!("http://127.0.0.1:{}", ports.api)])
-            .args(["--frontend", &format!("http://127.0.0.1:{}", ports.frontend)])
+            .args(["--api", &format!("http://{}:{}", at[0], ports.api)])
+            .args(["--frontend", &format!("http://{}:{}", at[1], ports.frontend)])
             .args(["--rate", &rate.to_string(), "--until-stdin-closes"])
             .arg("--report")
             .arg(&report)
