@@ -101,6 +101,18 @@ pub enum Command {
     Releases(Releases),
     /// Remove a stack
     Rm(Rm),
+    /// Run a command beside a task, on whatever node that is
+    Exec(Exec),
+    /// List the nodes of a Swarm: roles, availability, disk, memory, versions
+    Nodes,
+    /// Take a node out of service, or back into it
+    #[command(subcommand)]
+    Node(Node),
+    /// Take over a stack that `docker stack deploy` made, as it runs
+    #[command(before_long_help = "Example:\n  keel adopt ala")]
+    Adopt { stack: String },
+    /// Give a stack back to Docker: ports, stop signals and labels as they were
+    ReleaseControl(ReleaseControl),
     /// List images
     Images(Images),
     /// Show versions of keel and of its engine, and why it is this one
@@ -294,6 +306,64 @@ pub struct Logs {
     /// Show times
     #[arg(short, long)]
     pub timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    before_long_help = "Example:\n  keel exec ala_api -- ls -la /app\n  keel exec -it ala_api.2 -- sh"
+)]
+pub struct Exec {
+    /// Give it standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// With a terminal
+    #[arg(short, long = "tty")]
+    pub terminal: bool,
+    /// Variable for it, NAME=value; give it again for more
+    #[arg(short, long, value_name = "NAME=VALUE", action = ArgAction::Append)]
+    pub env: Vec<String>,
+    /// User to run as
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Service, SERVICE.SLOT or task
+    pub task: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Move what runs there elsewhere, new tasks before old ones, then let nothing run there
+    Drain(Drain),
+    /// Let tasks run there again
+    #[command(before_long_help = "Example:\n  keel node activate node2")]
+    Activate { node: String },
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel node drain node2")]
+pub struct Drain {
+    /// Host name or id
+    pub node: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(before_long_help = "Example:\n  keel release-control ala")]
+pub struct ReleaseControl {
+    pub stack: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: std::time::Duration,
 }
 
 #[derive(Debug, Args)]

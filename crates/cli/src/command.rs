@@ -1,13 +1,16 @@
 //! One file per command; each gathers facts or asks `ops`, and says what came of it.
 
+pub mod adopt;
 pub mod change;
 pub mod completions;
 pub mod deploy;
 pub mod dial_stdio;
+pub mod exec;
 pub mod images;
 pub mod inspect;
 pub mod logs;
 pub mod ls;
+pub mod node;
 pub mod ps;
 pub mod releases;
 pub mod rm;

@@ -109,6 +109,8 @@ pub enum Stop {
     NobodyListens,
     /// The outcome was shown already; only the exit code is left.
     Shown(Exit),
+    /// The exit code of a command that was run on somebody's behalf.
+    Code(u8),
 }
 
 impl From<Failure> for Stop {

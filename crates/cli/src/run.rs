@@ -8,7 +8,7 @@ use clap::{
 };
 
 use crate::{
-    args::{Cli, Command, Invoked, Script},
+    args::{self, Cli, Command, Invoked, Script},
     command::{self, Context},
     daemon,
     failure::{Exit, Failure, Outcome, Stop},
@@ -40,6 +40,7 @@ pub fn run(invoked: Invoked, arguments: Vec<OsString>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Stop::NobodyListens) => ExitCode::SUCCESS,
         Err(Stop::Shown(exit)) => exit.into(),
+        Err(Stop::Code(code)) => code.into(),
         Err(Stop::Failure(failure)) => {
             output.failure(&failure);
             failure.exit.into()
@@ -72,6 +73,14 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
         Command::Rollback(rollback) => changing(command::rollback::run(&context, rollback)),
         Command::Scale(scale) => changing(command::scale::run(&context, scale)),
         Command::Restart(restart) => changing(command::scale::restart(&context, restart)),
+        Command::Exec(exec) => changing(command::exec::run(&context, exec)),
+        Command::Nodes => short(output, command::node::list(&context)),
+        Command::Node(args::Node::Drain(drain)) => changing(command::node::drain(&context, drain)),
+        Command::Node(args::Node::Activate { node }) => {
+            changing(command::node::activate(&context, node))
+        }
+        Command::Adopt { stack } => changing(command::adopt::run(&context, stack)),
+        Command::ReleaseControl(back) => changing(command::adopt::give_back(&context, back)),
         Command::Rm(rm) => changing(command::rm::run(&context, rm)),
         Command::Releases(releases) => short(output, command::releases::run(&context, releases)),
     }

@@ -14,6 +14,7 @@ mod query;
 mod ssh;
 mod stream;
 mod swarm;
+mod taken;
 mod wire;
 
 use std::{
@@ -32,6 +33,7 @@ pub use self::{
     query::{escape, filters},
     stream::{LogLine, LogQuery, LogStream, Streamed},
     swarm::Kind,
+    taken::Taken,
 };
 use crate::version;
 

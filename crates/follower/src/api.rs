@@ -17,8 +17,9 @@ use crate::{
     StatsSource,
     follow::{Known, Shared},
     peer::{self, MANAGER},
+    room,
     roster::Stage,
-    view::{State, Task, Wanted},
+    view::{Node, State, Task, Wanted},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -35,6 +36,8 @@ pub(crate) struct Api {
     pub(crate) stats: StatsSource,
     pub(crate) version: &'static str,
     pub(crate) identity: TlsFiles,
+    /// Where Docker keeps everything.
+    pub(crate) docker_root: PathBuf,
 }
 
 impl Api {
@@ -123,7 +126,7 @@ impl Api {
             "ready" => self.ready(),
             "tasks" => tasks(&self.shared.known()),
             "ports" => ports(&self.shared.known()),
-            "nodes" => nodes(&self.shared.known()),
+            "nodes" => self.nodes().await,
             "stats" => {
                 let ingress = (self.stats)().await;
                 let services = ingress.get("services").cloned().unwrap_or(json!([]));
@@ -144,7 +147,41 @@ impl Api {
             "control": true, "engine": "swarm", "ingress": known.is_connected,
             "listen_failures": known.listen_failures, "blind": known.is_blind,
             "node": known.local.node, "docker": self.docker, "pid": std::process::id(),
-            "version": self.version,
+            "version": self.version, "room": room::of_this_machine(&self.docker_root),
+        })
+    }
+
+    /// The nodes of the Swarm, each with what its daemon tells of its machine.
+    async fn nodes(&self) -> Value {
+        let nodes = self.shared.known().view.nodes.clone();
+        let mut asked = tokio::task::JoinSet::new();
+        for (id, node) in nodes {
+            let api = self.clone();
+            asked.spawn(async move { api.one_node(&id, &node).await });
+        }
+        let mut shown = asked.join_all().await;
+        shown.sort_by_key(|node| node["Hostname"].as_str().map(str::to_owned));
+        Value::Array(shown)
+    }
+
+    async fn one_node(&self, id: &str, node: &Node) -> Value {
+        let is_here = id == self.shared.known().local.node;
+        let said = match node.address.parse() {
+            _ if is_here => Ok(self.ready()),
+            Ok(address) => peer::ready(&self.identity, address, id).await,
+            Err(_) => Ok(Value::Null),
+        };
+        let (said, error) = match said {
+            Ok(said) => (said, None),
+            Err(error) => (Value::Null, Some(error.to_string())),
+        };
+        json!({
+            "ID": id, "Hostname": node.hostname, "Address": node.address, "IsUp": node.is_up,
+            "IsManager": node.is_manager, "IsLeader": node.is_leader, "IsHere": is_here,
+            "Version": said.get("version"), "Ingress": said.get("ingress"), "Error": error,
+            "MemoryFreeBytes": said.pointer("/room/memory_free_bytes"),
+            "DiskFreeBytes": said.pointer("/room/disk_free_bytes"),
+            "DiskBytes": said.pointer("/room/disk_bytes"),
         })
     }
 
@@ -246,14 +283,4 @@ fn ports(known: &Known) -> Value {
         })
     });
     Value::Array(routes.collect())
-}
-
-fn nodes(known: &Known) -> Value {
-    let nodes = known.view.nodes.iter().map(|(id, node)| {
-        json!({
-            "ID": id, "Hostname": node.hostname, "Address": node.address, "IsUp": node.is_up,
-            "IsManager": node.is_manager, "IsLeader": node.is_leader, "IsHere": *id == known.local.node,
-        })
-    });
-    Value::Array(nodes.collect())
 }

@@ -14,6 +14,7 @@ mod follow;
 mod lead;
 pub mod local;
 pub mod peer;
+mod room;
 pub mod roster;
 pub mod stop;
 pub mod view;
@@ -120,7 +121,8 @@ impl Follower {
     ) -> Result<Self, Error> {
         let (docker, info) = docker(&config.docker).await?;
         let root = info.get("DockerRootDir").and_then(Value::as_str).unwrap_or("/var/lib/docker");
-        let identity = peer::identity(Path::new(root));
+        let docker_root = PathBuf::from(root);
+        let identity = peer::identity(&docker_root);
         let listener = net::unix_listener(&config.socket, 0o660)?;
         let shared = Arc::new(follow::Shared::default());
         let (shutdown, ends) = watch::channel(false);
@@ -140,7 +142,8 @@ impl Follower {
         );
         let mut running = vec![tokio::spawn(following.run())];
         let (docker, version) = (config.docker.clone(), config.version);
-        let api = api::Api { shared, docker, stats, version, identity: identity.clone() };
+        let identity_too = identity.clone();
+        let api = api::Api { shared, docker, stats, version, identity: identity_too, docker_root };
         let own = api.clone();
         let serving = net::serve(listener, net::Limits::default(), ends.clone(), move |request| {
             own.clone().respond(request)

@@ -22,6 +22,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use net::{TlsFiles, tls::Connector};
+use serde::de::DeserializeOwned;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::view::View;
@@ -127,11 +128,19 @@ impl Source {
 }
 
 async fn ask(manager: &mut http1::SendRequest<Empty<Bytes>>) -> Result<View, PeerError> {
-    let failed = |reason: String| PeerError::Answer { node: MANAGER.to_owned(), reason };
+    get(manager, "/evenkeel/v1/view", MANAGER).await
+}
+
+async fn get<T: DeserializeOwned>(
+    manager: &mut http1::SendRequest<Empty<Bytes>>,
+    path: &str,
+    node: &str,
+) -> Result<T, PeerError> {
+    let failed = |reason: String| PeerError::Answer { node: node.to_owned(), reason };
     let asking = async {
         manager.ready().await.map_err(|error| failed(error.to_string()))?;
-        let request = Request::get("/evenkeel/v1/view")
-            .header(http::header::HOST, MANAGER)
+        let request = Request::get(path)
+            .header(http::header::HOST, node)
             .body(Empty::new())
             .map_err(|error| failed(error.to_string()))?;
         let answer = manager.send_request(request).await.map_err(|e| failed(e.to_string()))?;
@@ -140,7 +149,17 @@ async fn ask(manager: &mut http1::SendRequest<Empty<Bytes>>) -> Result<View, Pee
     timeout(ANSWER, asking).await.map_err(|_| failed("it took longer than 5 s".to_owned()))?
 }
 
-async fn read(answer: Response<Incoming>) -> Result<View, String> {
+/// What another node's daemon says of itself.
+pub(crate) async fn ready(
+    files: &TlsFiles,
+    address: IpAddr,
+    node: &str,
+) -> Result<serde_json::Value, PeerError> {
+    let mut sender = connect(files, address, node).await?;
+    get(&mut sender, "/evenkeel/v1/ready", node).await
+}
+
+async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, String> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), VIEW_BYTES);
     let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();

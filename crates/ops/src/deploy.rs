@@ -1,7 +1,7 @@
 //! A release: preflight → build → lock → plan → roll out → verify → record, and back again when it
 //! fails.
 
-mod ingress;
+pub(crate) mod ingress;
 mod objects;
 mod preflight;
 mod release;

@@ -7,12 +7,14 @@
 //! This crate talks to the Docker API only. It prints nothing: what happens is told to a
 //! [`Progress`], and outcomes are values.
 
+pub mod adopt;
 pub mod build;
 pub mod deploy;
 pub mod error;
 pub mod explain;
 pub mod judge;
 pub mod lock;
+pub mod node;
 pub mod plan;
 pub mod progress;
 pub mod record;

@@ -153,14 +153,18 @@ impl Client {
         }
     }
 
+    /// The version before a path of Docker's; ours have none.
+    pub(super) fn own_prefix(&self, path: &str) -> &str {
+        if path.starts_with("/evenkeel/") { "" } else { self.prefix.as_str() }
+    }
+
     fn request(
         &self,
         method: Method,
         path: &str,
         body: Body,
     ) -> Result<Request<Content>, ClientError> {
-        let is_own = path.starts_with("/evenkeel/");
-        let prefix = if is_own { "" } else { self.prefix.as_str() };
+        let prefix = self.own_prefix(path);
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{prefix}{path}"))
@@ -265,7 +269,7 @@ impl Client {
         })
     }
 
-    async fn collect(&self, path: &str, body: Incoming) -> Result<Bytes, ClientError> {
+    pub(super) async fn collect(&self, path: &str, body: Incoming) -> Result<Bytes, ClientError> {
         let whole = Limited::new(body, ANSWER_LIMIT).collect().await;
         whole.map(http_body_util::Collected::to_bytes).map_err(|error| match error.downcast() {
             Ok(error) => self.cut(path, &error),
@@ -276,11 +280,11 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, reason: String) -> ClientError {
+    pub(super) fn unreachable(&self, reason: String) -> ClientError {
         ClientError::NotReachable { host: self.name.clone(), reason }
     }
 
-    fn cut(&self, path: &str, error: &hyper::Error) -> ClientError {
+    pub(super) fn cut(&self, path: &str, error: &hyper::Error) -> ClientError {
         ClientError::Cut {
             host: self.name.clone(),
             path: path.to_owned(),
@@ -288,7 +292,7 @@ impl Client {
         }
     }
 
-    fn timed_out(&self, path: &str, after: Duration) -> ClientError {
+    pub(super) fn timed_out(&self, path: &str, after: Duration) -> ClientError {
         ClientError::TimedOut { host: self.name.clone(), path: path.to_owned(), after }
     }
 }
@@ -320,7 +324,7 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-fn message(body: &[u8]) -> String {
+pub(super) fn message(body: &[u8]) -> String {
     serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()))

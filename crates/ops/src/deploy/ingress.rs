@@ -64,7 +64,7 @@ pub(super) async fn adapt(
 }
 
 /// It has ports that the ingress takes over.
-fn takes_over(spec: &Value) -> bool {
+pub(crate) fn takes_over(spec: &Value) -> bool {
     spec.pointer("/Labels").and_then(|labels| labels.get(OPT_OUT)) != Some(&json!("false"))
         && ports(spec).any(is_taken)
 }
@@ -137,6 +137,50 @@ fn route(spec: &mut Value, signal: &str) {
     }
 }
 
+/// Undoes [`route`]: ports and stop signal are Docker's again, and no label of ours is left.
+pub(crate) fn unroute(spec: &mut Value) {
+    let labels: BTreeMap<String, String> = spec
+        .get("Labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    let ports = publish::ports(&labels);
+    if !ports.is_empty() {
+        if !spec.pointer("/EndpointSpec/Ports").is_some_and(Value::is_array) {
+            spec["EndpointSpec"]["Ports"] = json!([]);
+        }
+        if let Some(list) = spec.pointer_mut("/EndpointSpec/Ports").and_then(Value::as_array_mut) {
+            list.extend(ports.iter().map(|port| {
+                json!({
+                    "Protocol": "tcp", "PublishMode": "ingress",
+                    "PublishedPort": port.published, "TargetPort": port.target,
+                })
+            }));
+        }
+    }
+    let container = &mut spec["TaskTemplate"]["ContainerSpec"];
+    let own: BTreeMap<String, String> = container
+        .get("Labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    if let Some(stop) = Stop::of(&own) {
+        container["StopSignal"] = json!(stop.signal);
+        container["StopGracePeriod"] =
+            json!(u64::try_from(stop.grace.as_nanos()).unwrap_or(u64::MAX));
+    }
+    if let Some(labels) = container.get_mut("Labels") {
+        without_ours(labels);
+    }
+    if let Some(labels) = spec.get_mut("Labels") {
+        without_ours(labels);
+    }
+}
+
+fn without_ours(labels: &mut Value) {
+    if let Some(labels) = labels.as_object_mut() {
+        labels.retain(|key, _| !key.starts_with("evenkeel."));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +235,21 @@ mod tests {
             route(&mut routed, "");
             assert_eq!(routed, spec);
         }
+    }
+
+    #[test]
+    fn what_is_given_back_is_docker_s_again() {
+        let mut spec = spec();
+        route(&mut spec, "SIGQUIT");
+        unroute(&mut spec);
+        let mut published: Vec<_> =
+            ports(&spec).filter_map(|port| number(port, "PublishedPort")).collect();
+        published.sort_unstable();
+        assert_eq!(published, [9, 53, 5000, 5432]);
+        let container = &spec["TaskTemplate"]["ContainerSpec"];
+        assert_eq!(container["StopSignal"], "SIGQUIT");
+        assert_eq!(container["StopGracePeriod"], 15_000_000_000_u64);
+        assert!(!spec.to_string().contains("evenkeel."), "{spec}");
     }
 
     #[test]
