@@ -1,0 +1,74 @@
+//! `keel` on a real Docker Swarm of a manager and a worker: releases under requests that never fail,
+//! on every node. Needs root and a Docker daemon's binaries; without them the tests say what is
+//! missing, and fail in CI.
+
+mod stage;
+
+use stage::{Requests, Stage};
+
+#[test]
+fn releases_on_a_swarm_lose_no_request_on_any_node() {
+    let Some(stage) = Stage::raise(1, 1) else { return };
+    stage.keel(0, &["deploy", "--skip-build", "--version", "1", "st"]).succeeds();
+    let requests = Requests::start(stage.entries());
+    requests.await_count(200);
+
+    stage.keel(0, &["deploy", "--skip-build", "--version", "2", "st"]).succeeds();
+    requests.await_answer("v=2");
+    let bad = [("FAIL_NOW", "7")];
+    let ran = stage.keel_with(0, &["deploy", "--skip-build", "--version", "3", "st"], &bad);
+    assert_eq!(ran.code, 3, "{}", ran.text);
+    assert!(ran.text.contains("non-zero exit (7)"), "{}", ran.text);
+    stage.keel(0, &["scale", "st_web=2"]).succeeds();
+    stage.keel(0, &["scale", "st_web=4"]).succeeds();
+    stage.keel(0, &["rollback", "1"]).succeeds();
+    requests.await_answer("v=1");
+
+    // Control may die anywhere, and traffic goes on as it was.
+    stage.kill_daemon(0);
+    stage.kill_daemon(1);
+    requests.await_count(200);
+    stage.start_daemon(0);
+    stage.start_daemon(1);
+    stage.keel(0, &["restart", "st_web"]).succeeds();
+
+    let counted = requests.end();
+    assert_eq!(counted.failed, Vec::<String>::new(), "of {} requests", counted.answered);
+}
+
+#[test]
+fn nodes_are_shown_reached_and_images_brought_to_them() {
+    let Some(stage) = Stage::raise(1, 1) else { return };
+    // Only the manager has the images; the deploy brings them to the worker.
+    stage.keel(0, &["deploy", "--skip-build", "--version", "1", "st"]).succeeds();
+    let nodes = stage.keel(0, &["nodes", "--json"]).json();
+    let nodes = nodes.as_array().expect("a list");
+    assert_eq!(nodes.len(), 2);
+    assert!(nodes.iter().all(|node| node["keel"].is_string()), "{nodes:?}");
+    assert!(nodes.iter().all(|node| node["disk_free_bytes"].as_u64() > Some(0)), "{nodes:?}");
+
+    let tasks = stage.keel(0, &["ps", "st_web", "--json"]).json();
+    let far = tasks.as_array().expect("a list").iter().find(|task| task["node"] == "node1");
+    let far = far.expect("a task on the worker")["name"].as_str().expect("a name").to_owned();
+    let said = stage.keel(0, &["exec", &far, "--", "/app", "echo", "from", "there"]);
+    assert_eq!((said.code, said.out.trim()), (0, "from there"), "{}", said.text);
+    assert_eq!(stage.keel(0, &["exec", &far, "--", "/app", "exit", "9"]).code, 9);
+}
+
+#[test]
+fn a_stack_is_adopted_without_a_restart_and_given_back() {
+    let Some(stage) = Stage::raise(1, 0) else { return };
+    stage.docker(&["stack", "deploy", "-c", &stage.file("plain.yml"), "st"]);
+    stage.await_running("st_web", 2);
+    let before = stage.running("st_web");
+    stage.keel(0, &["adopt", "st"]).succeeds();
+    assert_eq!(stage.running("st_web"), before, "a task was replaced");
+    let releases = stage.keel(0, &["releases", "--stack", "st", "--json"]).json();
+    assert_eq!(releases[0]["version"], "1", "{releases}");
+    let again = stage.keel(0, &["adopt", "st"]);
+    assert_eq!(again.code, 6, "{}", again.text);
+
+    stage.keel(0, &["release-control", "st", "--yes"]).succeeds();
+    let spec = stage.docker(&["service", "inspect", "st_web"]);
+    assert!(!spec.contains("evenkeel."), "{spec}");
+}
