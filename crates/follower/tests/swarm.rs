@@ -63,7 +63,7 @@ fn a_stack_is_adopted_without_a_restart_and_given_back() {
     let before = stage.running("st_web");
     stage.keel(0, &["adopt", "st"]).succeeds();
     assert_eq!(stage.running("st_web"), before, "a task was replaced");
-    let releases = stage.keel(0, &["releases", "--stack", "st", "--json"]).json();
+    let releases = stage.keel(0, &["releases", "st", "--json"]).json();
     assert_eq!(releases[0]["version"], "1", "{releases}");
     let again = stage.keel(0, &["adopt", "st"]);
     assert_eq!(again.code, 6, "{}", again.text);
