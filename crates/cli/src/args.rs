@@ -1,8 +1,16 @@
 //! What can be typed: the one description that the parser, `-h`, `--help` and the completions share.
 
+mod fleet;
+mod process;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use self::{
+    fleet::{Drain, Exec, Node, ReleaseControl},
+    process::{Daemon, Ingress, Tls},
+};
 
 /// Under which name the binary was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,93 +132,6 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-#[derive(Debug, Args)]
-#[command(
-    before_long_help = "Example:\n  keel daemon --background\n  keel daemon --swarm --background\n  \
-                        keel daemon --stop",
-    after_help = "With -H the engine also listens there: on unix:///path, or on tcp://address:port \
-                  for clients\nwith a certificate of --tls-ca. Without, on STATE/run/engine.sock \
-                  alone."
-)]
-pub struct Daemon {
-    /// Return as soon as engine and ingress are ready; log to STATE/daemon.log
-    #[arg(long, conflicts_with = "stop")]
-    pub background: bool,
-    /// End the running engine; tasks and traffic go on
-    #[arg(long)]
-    pub stop: bool,
-    /// With --stop: remove all services and end the ingress too
-    #[arg(long, requires = "stop")]
-    pub all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Follow this node's Docker Swarm instead of running an engine: its tasks get their requests
-    /// through keel's ingress [default socket: /var/run/docker.sock]
-    #[arg(
-        long,
-        value_name = "HOST",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "unix:///var/run/docker.sock",
-        conflicts_with = "stop"
-    )]
-    pub swarm: Option<String>,
-    /// Address that published ports are opened on
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
-    pub publish_address: std::net::IpAddr,
-    /// Accept resource limits that this machine cannot keep, and run without them
-    #[arg(long)]
-    pub ignore_limits: bool,
-    #[command(flatten)]
-    pub tls: Tls,
-    /// Do not look for images at Docker Hub: names without a registry are of this engine only
-    #[arg(long, env = "KEEL_NO_HUB", hide_env_values = true)]
-    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_hub: bool,
-    /// Started by `--background`
-    #[arg(long, hide = true)]
-    pub detached: bool,
-}
-
-/// Files for `-H tcp://…`; dockerd's names for them are understood too.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Tls {
-    /// With -H tcp://…: whose certificates clients must have
-    #[arg(long, value_name = "FILE", alias = "tlscacert", requires = "tls_cert")]
-    pub tls_ca: Option<PathBuf>,
-    /// With -H tcp://…: the engine's certificate
-    #[arg(long, value_name = "FILE", alias = "tlscert", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// With -H tcp://…: its private key
-    #[arg(long, value_name = "FILE", alias = "tlskey", requires = "tls_ca")]
-    pub tls_key: Option<PathBuf>,
-    /// Said anyway: there is no TCP without it
-    #[arg(long, hide = true)]
-    pub tlsverify: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(before_long_help = "Example:\n  keel ingress --upgrade")]
-pub struct Ingress {
-    /// Threads that carry requests [default: one per processor]
-    #[arg(long)]
-    pub workers: Option<usize>,
-    /// Address that published ports are opened on
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
-    pub publish_address: std::net::IpAddr,
-    /// Replace the running ingress by this binary's; nothing is cut
-    #[arg(long)]
-    pub upgrade: bool,
-    /// With --upgrade: how long WebSockets and raw connections of the one before may stay
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
-    pub cut_after: std::time::Duration,
-    #[arg(long, hide = true, conflicts_with = "upgrade")]
-    pub takes_over: bool,
-    #[arg(long, hide = true)]
-    pub detached: bool,
-}
-
 /// Which stack is meant.
 #[derive(Clone, Debug, Args)]
 pub struct Source {
@@ -306,64 +227,6 @@ pub struct Logs {
     /// Show times
     #[arg(short, long)]
     pub timestamps: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    before_long_help = "Example:\n  keel exec ala_api -- ls -la /app\n  keel exec -it ala_api.2 -- sh"
-)]
-pub struct Exec {
-    /// Give it standard input
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// With a terminal
-    #[arg(short, long = "tty")]
-    pub terminal: bool,
-    /// Variable for it, NAME=value; give it again for more
-    #[arg(short, long, value_name = "NAME=VALUE", action = ArgAction::Append)]
-    pub env: Vec<String>,
-    /// User to run as
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Service, SERVICE.SLOT or task
-    pub task: String,
-    /// Command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Node {
-    /// Move what runs there elsewhere, new tasks before old ones, then let nothing run there
-    Drain(Drain),
-    /// Let tasks run there again
-    #[command(before_long_help = "Example:\n  keel node activate node2")]
-    Activate { node: String },
-}
-
-#[derive(Debug, Args)]
-#[command(before_long_help = "Example:\n  keel node drain node2")]
-pub struct Drain {
-    /// Host name or id
-    pub node: String,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Give up after this long
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
-    pub timeout: std::time::Duration,
-}
-
-#[derive(Debug, Args)]
-#[command(before_long_help = "Example:\n  keel release-control ala")]
-pub struct ReleaseControl {
-    pub stack: String,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Give up after this long
-    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
-    pub timeout: std::time::Duration,
 }
 
 #[derive(Debug, Args)]
