@@ -72,6 +72,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Where everything of this engine lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn keel(&self, arguments: &[&str]) -> Result<bool> {
         let status = Command::new(&self.keel)
             .args(arguments)

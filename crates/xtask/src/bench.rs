@@ -1,6 +1,7 @@
 //! The benchmarks: each measures what it names, in one run beside its peers, and writes
 //! `target/bench/NAME.json`.
 
+mod api;
 mod ingress;
 mod memory;
 mod orchestrator;
@@ -17,11 +18,12 @@ use crate::build;
 /// One benchmark's name and what runs it.
 type Bench = (&'static str, fn() -> Result<Value>);
 
-const ALL: [Bench; 5] = [
+const ALL: [Bench; 6] = [
     ("rollout", release::rollout),
     ("noop", release::noop),
     ("memory", memory::run),
     ("ingress", ingress::run),
+    ("api", api::run),
     ("orchestrator", orchestrator::run),
 ];
 
@@ -47,6 +49,13 @@ impl Metric {
             met: Some(value <= goal),
             compared_with: None,
         }
+    }
+
+    /// A figure that should reach `goal`.
+    pub fn at_least(metric: &str, value: f64, unit: &'static str, goal: f64) -> Self {
+        let met = Some(value >= goal);
+        let goal = Some(format!(">= {goal}"));
+        Self { goal, met, ..Self::plain(metric, value, unit) }
     }
 
     /// A figure without a goal, for the reader.

@@ -50,10 +50,19 @@ fn main() {
             let path = rest.first().cloned().unwrap_or_default();
             print!("{}", std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()));
         }
+        Some("lines") => lines(rest.first().and_then(|count| count.parse().ok()).unwrap_or(0)),
         Some(other) => {
             eprintln!("semapp: {other} is not known");
             exit(2);
         }
+    }
+}
+
+/// So many numbered lines, as fast as they are taken.
+fn lines(count: u64) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for number in 1..=count {
+        let _ = writeln!(out, "line {number}");
     }
 }
 

@@ -44,7 +44,8 @@ pub fn run() -> Result<Value> {
     )
 }
 
-fn pss_mib(path: &std::path::Path) -> Option<f64> {
+/// A process's proportional share of memory.
+pub fn pss_mib(path: &std::path::Path) -> Option<f64> {
     let text = fs::read_to_string(path).context("gone").ok()?;
     let line = text.lines().find(|line| line.starts_with("Pss:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
