@@ -14,7 +14,7 @@ demo: setup
 
 test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast
-	$(XTASK) fuzz
+	$(XTASK) fuzz --seed 1
 	$(XTASK) guide
 	$(CARGO) run --quiet --package conformance -- --engine both
 	$(XTASK) demo

@@ -70,11 +70,14 @@ fn client(kind: u8, bytes: &[u8]) {
     }
     STAGE.with(|stage| {
         let Stage { runtime, listener, client, .. } = stage.get_or_init(Stage::new);
+        // A call may ask more than once: every time it hears the same.
         let other_side = async {
-            let (mut stream, _) = listener.accept().await.expect("called");
-            let mut asked = [0; 4096];
-            let _ = stream.read(&mut asked).await;
-            let _ = stream.write_all(bytes).await;
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("called");
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(bytes).await;
+            }
         };
         let us = async {
             match kind {
@@ -101,7 +104,12 @@ fn client(kind: u8, bytes: &[u8]) {
             }
         };
         runtime.block_on(async {
-            let both = async { tokio::join!(other_side, us) };
+            let both = async {
+                tokio::select! {
+                    () = us => {}
+                    () = other_side => {}
+                }
+            };
             timeout(PATIENCE, both).await.expect("comes to an end");
         });
     });

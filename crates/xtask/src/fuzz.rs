@@ -31,7 +31,7 @@ const MEMORY_MIB: u32 = 2048;
 const LONGEST: u32 = 16 << 10;
 
 /// Runs the named targets, or all, each for so many seconds. False when something was found.
-pub fn run(seconds: u32, names: &[String]) -> Result<bool> {
+pub fn run(seconds: u32, seed: u32, names: &[String]) -> Result<bool> {
     let known: Vec<&str> = fuzz::TARGETS.iter().map(|target| target.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no fuzz target is called `{unknown}`; there are {}", known.join(", "));
@@ -45,7 +45,7 @@ pub fn run(seconds: u32, names: &[String]) -> Result<bool> {
         while running.len() < AT_ONCE
             && let Some(name) = waiting.pop_front()
         {
-            running.push(Run::start(&binary, name, seconds)?);
+            running.push(Run::start(&binary, name, seconds, seed)?);
         }
         let mut going = Vec::new();
         for mut run in running {
@@ -94,7 +94,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(binary: &Path, name: &str, seconds: u32) -> Result<Self> {
+    fn start(binary: &Path, name: &str, seconds: u32, seed: u32) -> Result<Self> {
         let source = build::root().join("crates/fuzz");
         let place = build::target().join("fuzz").join(name);
         let (corpus, found) = (place.join("corpus"), place.join("found"));
@@ -119,6 +119,7 @@ impl Run {
             .arg(format!("-artifact_prefix={}/", found.display()))
             .arg(format!("-dict={}", source.join("dictionary").join(name).display()))
             .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-seed={seed}"))
             .arg(format!("-timeout={INPUT_SECONDS}"))
             .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
             .arg(format!("-max_len={LONGEST}"))

@@ -40,6 +40,9 @@ enum Task {
         /// How long each target runs.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// Where chance begins: the same number tries the same inputs first; 0 is another each time.
+        #[arg(long, default_value_t = 0)]
+        seed: u32,
         /// All when none is named.
         targets: Vec<String>,
     },
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo { rude, swarm } => demo::run(rude, swarm),
         Task::Guide { write } => guide::run(write),
-        Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
+        Task::Fuzz { seconds, seed, targets } => fuzz::run(seconds, seed, &targets),
         Task::Bench { names } => bench::run(&names),
     };
     match outcome {

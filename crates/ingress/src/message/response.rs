@@ -148,12 +148,16 @@ fn pass_on(
     out: &mut Vec<u8>,
 ) {
     let connections = || seen.all.iter().filter(|h| Kind::of(h.name) == Kind::Connection);
+    let mut has_length = false;
     for header in headers {
         let is_kept = match Kind::of(header.name) {
             Kind::Connection | Kind::TransferEncoding | Kind::OtherHop => false,
             Kind::Upgrade => is_switch,
-            // With chunks a length would be a second opinion.
-            Kind::ContentLength => !matches!(framing, Framing::Chunked(_)),
+            // With chunks a length would be a second opinion; the same one twice is said once.
+            Kind::ContentLength => {
+                let is_first = !std::mem::replace(&mut has_length, true);
+                is_first && !matches!(framing, Framing::Chunked(_))
+            }
             _ => !(seen.names_others && connections().any(|c| is_named(c.value, header.name))),
         };
         if is_kept {

@@ -69,6 +69,6 @@ fn a_stack_is_adopted_without_a_restart_and_given_back() {
     assert_eq!(again.code, 6, "{}", again.text);
 
     stage.keel(0, &["release-control", "st", "--yes"]).succeeds();
-    let spec = stage.docker(&["service", "inspect", "st_web"]);
+    let spec = stage.docker(&["service", "inspect", "st_web", "--format", "{{json .Spec}}"]);
     assert!(!spec.contains("evenkeel."), "{spec}");
 }
