@@ -46,7 +46,7 @@ impl Client {
             }
             let status = answer.status();
             let text = self.collect(path, answer.into_body()).await?;
-            Err(ClientError::Api { status, message: message(&text) })
+            Err(ClientError::Api { status, message: message(status, &text) })
         };
         timeout(TAKE_OVER, taking).await.unwrap_or_else(|_| Err(self.timed_out(path, TAKE_OVER)))
     }

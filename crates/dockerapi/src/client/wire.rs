@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request,
@@ -127,7 +127,7 @@ impl Client {
         let collected = timeout(within, self.collect(path, body)).await;
         let text = collected.unwrap_or_else(|_| Err(self.timed_out(path, within)))?;
         self.keep(line);
-        Err(ClientError::Api { status: head.status, message: message(&text) })
+        Err(ClientError::Api { status: head.status, message: message(head.status, &text) })
     }
 
     async fn send(
@@ -324,9 +324,11 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-pub(super) fn message(body: &[u8]) -> String {
-    serde_json::from_slice::<Value>(body)
+/// What the engine says is wrong; the status in words when it says nothing.
+pub(super) fn message(status: StatusCode, body: &[u8]) -> String {
+    let told = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()))
-        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
+        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    if told.is_empty() { format!("it answered {status}") } else { told }
 }

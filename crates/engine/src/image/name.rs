@@ -72,7 +72,9 @@ impl Name {
         if self.host != HUB {
             return format!("{}/{}", self.host, self.path);
         }
-        self.path.strip_prefix("library/").unwrap_or(&self.path).to_owned()
+        // Only `library/NAME` is short for a name; what goes deeper would be read as something else.
+        let short = self.path.strip_prefix("library/").filter(|name| !name.contains('/'));
+        short.unwrap_or(&self.path).to_owned()
     }
 
     /// What a registry is asked for: the digest, else the tag, else `latest`.
