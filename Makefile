@@ -14,7 +14,7 @@ demo: setup
 
 test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast
-	$(XTASK) fuzz --seed 1
+	$(XTASK) fuzz --seed 1 --seconds 20
 	$(XTASK) guide
 	$(CARGO) run --quiet --package conformance -- --engine both
 	$(XTASK) demo
