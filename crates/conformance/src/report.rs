@@ -13,6 +13,16 @@ pub struct Outcome {
     pub took: Duration,
     /// Why it failed.
     pub reason: Option<String>,
+    /// Why earlier tries failed.
+    pub before: Vec<String>,
+}
+
+impl Outcome {
+    /// Every try that failed, of so many.
+    pub fn new(took: Duration, mut failures: Vec<String>, tries: usize) -> Self {
+        let reason = if failures.len() == tries { failures.pop() } else { None };
+        Self { took, reason, before: failures }
+    }
 }
 
 pub type Outcomes = BTreeMap<(Kind, &'static str), Outcome>;
@@ -63,6 +73,10 @@ fn row(scenario: &Scenario, kinds: &[Kind], outcomes: &Outcomes) {
             (Some(outcome), _) => {
                 let word = if outcome.reason.is_none() { "passed" } else { "FAILED" };
                 print!(" {word} {:>5.1} s ", outcome.took.as_secs_f64());
+                for before in &outcome.before {
+                    let before: String = before.chars().take(600).collect();
+                    below.push(format!("     {}, at first: {before}", kind.name()));
+                }
                 if let Some(reason) = &outcome.reason {
                     let reason: String = reason.chars().take(600).collect();
                     let reason = known(*kind, scenario.id).map_or(reason, str::to_owned);
@@ -106,6 +120,7 @@ fn one(scenario: &Scenario, kind: Kind, outcomes: &Outcomes) -> Option<Value> {
     Some(json!({
         "id": scenario.id, "title": scenario.title,
         "passed": outcome.reason.is_none(), "reason": outcome.reason,
+        "failed_tries": outcome.before,
         "known": known(kind, scenario.id), "seconds": outcome.took.as_secs_f64(),
     }))
 }
