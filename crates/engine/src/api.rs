@@ -33,6 +33,7 @@ use dockerapi::ApiError;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, body::Incoming, upgrade::OnUpgrade};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -118,12 +119,15 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// 200 with JSON.
-pub(crate) fn json(value: &Value) -> Response<Body> {
+pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     with_status(StatusCode::OK, value)
 }
 
-pub(crate) fn with_status(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(full(format!("{value}\n")));
+pub(crate) fn with_status(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // Only keys that are no texts cannot be written, and none of ours is such.
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    let mut response = Response::new(full(body));
     *response.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -10,7 +10,11 @@ use orchestrator::{Event, RolloutState, ServiceId, TaskSpec};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Api, Call, empty, images::credential, json as respond, objects::create_volume, view,
+    Answer, Api, Call, empty,
+    images::credential,
+    json as respond,
+    objects::create_volume,
+    view::{Shown, Spec, with_defaults},
     with_status,
 };
 use crate::{
@@ -29,24 +33,24 @@ impl Api {
         let wants_status = call.is_set("status");
         let list = self.control.read(move |state| {
             let there = state.world.services().filter(|service| !service.is_removed);
-            let mut list: Vec<Value> = Vec::new();
+            let mut list = Vec::new();
             for service in there {
-                let mut shown = view::service(state, service);
-                let mode = service.spec.mode.word();
+                let spec = &service.spec;
                 let fits = filters.any("id", |id| service.id.0.starts_with(id))
-                    && filters.any("name", |name| service.spec.name.starts_with(name))
-                    && filters.any("mode", |wanted| wanted == mode)
-                    && filters.labels(&shown["Spec"]["Labels"]);
-                if fits {
-                    if wants_status {
-                        shown["ServiceStatus"] = view::status(state, service);
-                    }
-                    list.push(shown);
+                    && filters.any("name", |name| spec.name.starts_with(name))
+                    && filters.any("mode", |wanted| wanted == spec.mode.word());
+                if !fits {
+                    continue;
                 }
+                let shown = Shown::of(state, service);
+                if filters.get("label").is_some() && !filters.labels(&shown.spec.part("Labels")) {
+                    continue;
+                }
+                list.push(if wants_status { shown.with_status(state, service) } else { shown });
             }
-            Value::Array(list)
+            serde_json::value::to_raw_value(&list)
         });
-        Ok(respond(&list.await?))
+        Ok(respond(&list.await?.map_err(|error| ApiError::internal(error.to_string()))?))
     }
 
     pub(super) async fn service(&self, key: &str, call: &Call) -> Answer {
@@ -56,11 +60,12 @@ impl Api {
             let id = state.find_service(&key)?;
             let not_found = || ApiError::not_found(format!("service {key} not found"));
             let service = state.world.service(&id).ok_or_else(not_found)?;
-            let mut shown = view::service(state, service);
+            let shown = Shown::of(state, service);
+            let mut value = serde_json::to_value(&shown).unwrap_or_default();
             if inserts_defaults {
-                shown["Spec"] = view::with_defaults(shown["Spec"].take());
+                value["Spec"] = with_defaults(shown.spec.read());
             }
-            Ok(shown)
+            Ok(value)
         });
         Ok(respond(&shown.await?))
     }
@@ -229,7 +234,7 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
             "rpc error: code = FailedPrecondition desc = {what}"
         )));
     }
-    let before = view::spec(&current.spec);
+    let before = Spec::of(&current.spec).read();
     let was_updating = current.is_rolling();
     if is_at_home(state, &current.spec.task.definition, &spec.task) {
         spec.task.definition = current.spec.task.definition.clone();
@@ -248,7 +253,8 @@ fn update(state: &mut State, key: &str, change: Change) -> Result<ServiceId, Api
     } else {
         state.step(Event::ServiceUpdated { id: id.clone(), spec, version });
     }
-    let after = state.world.service(&id).map_or(Value::Null, |service| view::spec(&service.spec));
+    let after =
+        state.world.service(&id).map(|service| Spec::of(&service.spec).read()).unwrap_or_default();
     state.event("service", "update", &id.0, changes(&before, &after));
     let status = state.world.service(&id).and_then(|service| service.rollout.as_ref());
     let is_begun = status.is_some_and(|status| status.state == RolloutState::Updating);
