@@ -1,6 +1,7 @@
 # make demo [RUDE=1]                     the whole story under load, on the embedded engine
 # make demo ENGINE=swarm [NODES=3]       the same on Docker Swarm      make test          everything
 # make bench [NAME=x]                    benchmarks, into target/bench  make lint          formatting and clippy
+# make bench ENGINE=swarm [ROUNDS=3]     updates on Docker Swarm behind nginx, haproxy and keel
 # make fuzz [SECONDS=60] [NAME=x]        the parsers of outside bytes  make conformance   both engines
 # make guide                             the operations guide's lines on the embedded engine
 .PHONY: demo test guide conformance bench fuzz lint setup setup-bench setup-fuzz setup-test
@@ -28,7 +29,7 @@ conformance: setup-test
 	$(CARGO) run --quiet --package conformance -- --engine both
 
 bench: setup-bench
-	$(XTASK) bench $(NAME)
+	$(XTASK) bench $(if $(filter swarm,$(ENGINE)),swarm $(if $(ROUNDS),--rounds $(ROUNDS)),$(NAME))
 
 fuzz: setup-fuzz
 	$(XTASK) fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(NAME)

@@ -6,10 +6,11 @@ mod ingress;
 mod memory;
 mod orchestrator;
 mod release;
+mod swarm;
 
 use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,6 +27,9 @@ const ALL: [Bench; 6] = [
     ("api", api::run),
     ("orchestrator", orchestrator::run),
 ];
+
+/// The one that needs a Docker daemon and much time: it runs only when it is named.
+const SWARM: &str = "swarm";
 
 /// One measured figure and the goal it is held against.
 #[derive(Debug, Serialize)]
@@ -70,24 +74,34 @@ pub fn result(name: &str, metrics: &[Metric]) -> Result<Value> {
     Ok(serde_json::json!({ "name": name, "metrics": serde_json::to_value(metrics)? }))
 }
 
-/// Runs the named benchmarks, or all. True when every goal was met.
-pub fn run(names: &[String]) -> Result<bool> {
-    if let Some(unknown) = names.iter().find(|name| !ALL.iter().any(|(known, _)| known == name)) {
+/// Runs the named benchmarks, or all but the one on a Docker Swarm, which takes so many rounds of
+/// eight minutes. True when every goal was met.
+pub fn run(names: &[String], rounds: usize) -> Result<bool> {
+    let is_named = |name: &str| names.iter().any(|wanted| wanted == name);
+    let is_known = |name: &str| name == SWARM || ALL.iter().any(|(known, _)| *known == name);
+    if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         let known = ALL.map(|(name, _)| name).join(", ");
-        bail!("no benchmark `{unknown}`; there are: {known}");
+        bail!("no benchmark `{unknown}`; there are: {known}, {SWARM}");
+    }
+    if is_named(SWARM) {
+        ensure!(rounds > 0, "--rounds 0 measures nothing; give 1 or more");
     }
     let folder = build::target().join("bench");
     fs::create_dir_all(&folder)?;
     let mut all_met = true;
-    for (name, bench) in ALL {
-        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
-            continue;
-        }
+    let mut measure = |name: &str, bench: &dyn Fn() -> Result<Value>| -> Result<()> {
         eprintln!("bench: {name}");
         let value = bench().with_context(|| format!("benchmark {name}"))?;
         let path = folder.join(format!("{name}.json"));
         fs::write(&path, serde_json::to_string_pretty(&value)? + "\n")?;
         all_met &= print(name, &value);
+        Ok(())
+    };
+    for (name, bench) in ALL.iter().filter(|(name, _)| names.is_empty() || is_named(name)) {
+        measure(name, bench)?;
+    }
+    if is_named(SWARM) {
+        measure(SWARM, &|| swarm::run(rounds))?;
     }
     Ok(all_met)
 }

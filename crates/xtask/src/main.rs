@@ -46,8 +46,13 @@ enum Task {
         /// All when none is named.
         targets: Vec<String>,
     },
-    /// Run all benchmarks, or the named ones; results go to target/bench.
-    Bench { names: Vec<String> },
+    /// Run all benchmarks but `swarm`, or the named ones; results go to target/bench.
+    Bench {
+        names: Vec<String>,
+        /// How often `swarm` measures each contender
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
         Task::Demo { rude, swarm } => demo::run(rude, swarm),
         Task::Guide { write } => guide::run(write),
         Task::Fuzz { seconds, seed, targets } => fuzz::run(seconds, seed, &targets),
-        Task::Bench { names } => bench::run(&names),
+        Task::Bench { names, rounds } => bench::run(&names, rounds),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

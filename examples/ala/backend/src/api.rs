@@ -71,7 +71,11 @@ async fn route(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> 
         (&Method::GET, "/api/health") => health::show(app).await,
         (&Method::GET, "/api/version") => Reply::json(
             200,
-            &Version { version: &app.settings.version, instance: &app.settings.instance },
+            &Version {
+                version: &app.settings.version,
+                instance: &app.settings.instance,
+                forwarded_for: header_text(&request, "x-forwarded-for"),
+            },
         ),
         (&Method::GET, "/api/slow") => slow::show(argument("seconds"), argument("tag")).await,
         (&Method::GET, "/api/ws") => socket::open(app, request, argument("ticks").is_some()),
@@ -105,6 +109,8 @@ async fn route(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> 
 struct Version<'a> {
     version: &'a str,
     instance: &'a str,
+    /// Whom the proxy in front says it asks for.
+    forwarded_for: Option<&'a str>,
 }
 
 /// An answer before the common headers are added.
@@ -158,8 +164,7 @@ fn user(app: &App, request: &Request<Incoming>) -> Option<String> {
 
 /// The caller's request id when it is a sensible one, else one of our own.
 fn request_id(request: &Request<Incoming>) -> String {
-    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
-    match given {
+    match header_text(request, "x-request-id") {
         Some(id) if !id.is_empty() && id.len() <= 100 => id.to_owned(),
         _ => {
             let mut random = [0_u8; 8];
@@ -167,6 +172,10 @@ fn request_id(request: &Request<Incoming>) -> String {
             format!("{:016x}", u64::from_ne_bytes(random))
         }
     }
+}
+
+fn header_text<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    request.headers().get(name)?.to_str().ok()
 }
 
 /// The value of one argument of a query string; values here need no decoding.
