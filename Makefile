@@ -1,5 +1,5 @@
 # make demo [RUDE=1]                     the whole story under load, on the embedded engine
-# make demo ENGINE=swarm [NODES=3]       the same on Docker Swarm      make test          everything
+# make demo ENGINE=swarm [NODES=3]       both applications on Swarm    make test          everything
 # make bench [NAME=x]                    benchmarks, into target/bench  make lint          formatting and clippy
 # make bench ENGINE=swarm [ROUNDS=3]     updates on Docker Swarm behind nginx, haproxy and keel
 # make fuzz [SECONDS=60] [NAME=x]        the parsers of outside bytes  make conformance   both engines

@@ -110,8 +110,13 @@ impl Roster {
         let is_ill = local.containers.get(&task.container).is_some_and(|c| c.is_unhealthy);
         let serves = task.state == State::Running && task.wanted == Wanted::Running && !is_ill;
         if serves {
-            let endpoint = endpoint(view, task, service, local, links)?;
+            let mut endpoint = endpoint(view, task, service, local, links)?;
             let known = self.known.get(&task.id);
+            if let Some(known) = known {
+                // The service moved on; a task stays what it was when it came.
+                endpoint.release.clone_from(&known.endpoint.release);
+                endpoint.probation = known.endpoint.probation;
+            }
             if known.is_some_and(|k| k.endpoint == endpoint || k.stage > Stage::Ready) {
                 return None;
             }

@@ -81,6 +81,15 @@ pub struct Description {
     pub probe: Option<String>,
 }
 
+impl Description {
+    /// The same task at the same place, looked at in the same way. What a release of its service
+    /// changes beside it does not make another of it.
+    pub fn is_still(&self, other: &Self) -> bool {
+        let of_it = |d: &Self| Self { release: String::new(), probation_ms: 0, ..d.clone() };
+        of_it(self) == of_it(other)
+    }
+}
+
 /// An endpoint as one ingress process leaves it to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {

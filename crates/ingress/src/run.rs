@@ -104,6 +104,7 @@ fn start(
         workers,
         address,
         saved: config.saved.clone(),
+        saving: Arc::default(),
         events,
         sockets: Mutex::default(),
         closed: Mutex::default(),

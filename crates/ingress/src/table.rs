@@ -148,7 +148,7 @@ impl Table {
     /// Adds what is described. An earlier description of the task stays beside it.
     pub fn add(&self, about: Description) -> Added {
         let known = self.of_task(&about.task).pop();
-        let is_same = |e: &Arc<Endpoint>| e.about == about && e.state() < State::Draining;
+        let is_same = |e: &Arc<Endpoint>| e.about.is_still(&about) && e.state() < State::Draining;
         if let Some(known) = known.filter(is_same) {
             return Added::Known(known);
         }
@@ -247,6 +247,8 @@ mod tests {
         let old = new(table.add(about("t", 1, None)));
         assert!(matches!(table.add(about("t", 1, None)), Added::Known(_)));
         old.become_state(State::Ready);
+        let later = Description { release: "2".to_owned(), ..about("t", 1, None) };
+        assert!(matches!(table.add(later), Added::Known(_)), "what it has proved stays proved");
         let next = new(table.add(about("t", 2, None)));
         assert!(old.number < next.number);
         assert_eq!(table.of_task("t").len(), 2);

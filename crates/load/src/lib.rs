@@ -3,13 +3,14 @@
 //! exactly once.
 //!
 //! Reading order: [`schedule`] (what is sent when), [`client`] (one request over one connection),
-//! [`shot`] (what is asked and what counts as right), [`websocket`], [`tally`] and [`report`] (what
+//! [`entry`] (which address is asked), [`shot`] (what is asked and what counts as right), [`websocket`], [`tally`] and [`report`] (what
 //! came of it), [`proof`] (what the database says), [`run`] (the story). [`postgres`] starts a
 //! throw-away database for whoever has none.
 //!
 //! This crate never sends a request a second time, and never leaves out an outcome it did not like.
 
 pub mod client;
+pub mod entry;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;
@@ -22,6 +23,7 @@ pub mod shot;
 pub mod tally;
 pub mod websocket;
 
+pub use entry::Left;
 pub use plan::{Plan, Target};
 pub use postgres::Postgres;
 pub use report::Report;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use load::{Plan, Postgres, Target};
+use load::{Left, Plan, Postgres, Target};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -41,12 +41,12 @@ enum Command {
 
 #[derive(Args)]
 struct Traffic {
-    /// The API, as http://host:port.
+    /// The API, as http://host:port; given again, the addresses share the requests.
+    #[arg(long, required = true)]
+    api: Vec<String>,
+    /// The frontend, as http://host:port, also several; without it no pages are asked for.
     #[arg(long)]
-    api: String,
-    /// The frontend, as http://host:port; without it no pages are asked for.
-    #[arg(long)]
-    frontend: Option<String>,
+    frontend: Vec<String>,
     /// The database to ask at the end, as postgres://user:password@host:port/database.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database: Option<String>,
@@ -62,7 +62,8 @@ struct Traffic {
     /// Seconds to send; SIGINT and SIGTERM end it earlier.
     #[arg(long, conflicts_with = "until_stdin_closes")]
     duration: Option<f64>,
-    /// Send until standard input is closed (or a signal comes).
+    /// Send until standard input is closed (or a signal comes). A line `leave ADDRESS` there: what
+    /// is due from then on goes to the other addresses.
     #[arg(long)]
     until_stdin_closes: bool,
     /// Send until SIGINT or SIGTERM; this is the default without a duration.
@@ -120,7 +121,7 @@ fn run_traffic(traffic: Traffic) -> anyhow::Result<bool> {
     let plan = traffic.plan()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        let stop = stop(watch_stdin)?;
+        let stop = stop(watch_stdin.then(|| plan.left.clone()))?;
         anyhow::Ok(load::run(plan, stop).await?)
     })?;
     match &report_path {
@@ -152,8 +153,11 @@ fn told(count: Option<u64>) -> String {
 
 impl Traffic {
     fn plan(self) -> anyhow::Result<Plan> {
-        let mut plan = Plan::new(Target::parse(&self.api)?, self.rate);
-        plan.frontend = self.frontend.as_deref().map(Target::parse).transpose()?;
+        let parse = |all: &[String]| all.iter().map(|one| Target::parse(one)).collect();
+        let (api, frontend): (Result<Vec<Target>, _>, Result<Vec<Target>, _>) =
+            (parse(&self.api), parse(&self.frontend));
+        let mut plan = Plan::new(api?, self.rate);
+        plan.frontend = frontend?;
         plan.database = self.database;
         plan.username = self.username;
         plan.password = self.password;
@@ -174,15 +178,16 @@ fn seconds(name: &str, value: f64) -> anyhow::Result<Duration> {
     Duration::try_from_secs_f64(value).with_context(|| format!("--{name} {value} is not a time"))
 }
 
-/// Completes on SIGINT, on SIGTERM, and when asked to, at the end of standard input.
-fn stop(watch_stdin: bool) -> anyhow::Result<impl Future<Output = ()>> {
+/// Completes on SIGINT, on SIGTERM, and when asked to, at the end of standard input, whose lines
+/// name addresses to leave.
+fn stop(watch_stdin: Option<Left>) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (closed, closing) = oneshot::channel::<()>();
     let mut unused = Some(closed);
-    if let Some(closed) = unused.take_if(|_| watch_stdin) {
+    if let Some(closed) = unused.take_if(|_| watch_stdin.is_some()) {
         std::thread::spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            read_orders(&watch_stdin.unwrap_or_default());
             let _ = closed.send(());
         });
     }
@@ -197,10 +202,20 @@ fn stop(watch_stdin: bool) -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Does what standard input says until its end.
+fn read_orders(left: &Left) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match line.strip_prefix("leave ").and_then(|address| address.trim().parse().ok()) {
+            Some(address) => left.leave(address),
+            None => eprintln!("load: `{line}` is not `leave ADDRESS`"),
+        }
+    }
+}
+
 fn run_postgres(folder: &std::path::Path, port: u16) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let stop = stop(false)?;
+        let stop = stop(None)?;
         let postgres = Postgres::start(folder, port)?;
         println!("{}", postgres.url());
         eprintln!("running in `{}`; Ctrl-C stops it", postgres.folder().display());

@@ -72,6 +72,8 @@ pub struct Record {
     pub connection: Connection,
     pub outcome: Outcome,
     pub request_id: String,
+    /// The address that was asked.
+    pub entry: String,
     /// Which replica answered, when it said so.
     pub instance: Option<String>,
     /// Which version answered, when it said so.

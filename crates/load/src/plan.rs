@@ -5,11 +5,16 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::entry::Left;
+
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub api: Target,
+    /// The API's addresses, which take turns; at least one.
+    pub api: Vec<Target>,
     /// Without one no pages and assets are asked for.
-    pub frontend: Option<Target>,
+    pub frontend: Vec<Target>,
+    /// Addresses that get nothing more.
+    pub left: Left,
     /// A Postgres address; without one nothing is proven.
     pub database: Option<String>,
     pub username: String,
@@ -36,10 +41,11 @@ pub struct Plan {
 
 impl Plan {
     /// A plan with the usual mix.
-    pub fn new(api: Target, rate: u32) -> Plan {
+    pub fn new(api: Vec<Target>, rate: u32) -> Plan {
         Plan {
             api,
-            frontend: None,
+            frontend: Vec::new(),
+            left: Left::default(),
             database: None,
             username: "test".to_owned(),
             password: "test-password".to_owned(),

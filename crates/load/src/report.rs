@@ -25,7 +25,7 @@ pub struct Report {
     pub cut_requests: u64,
     /// The first 5,000 of them.
     pub cut: Vec<CutRequest>,
-    /// The first 200 failures.
+    /// The first 5,000 failures.
     pub failures: Vec<Failure>,
     pub failed_by_cause: BTreeMap<String, u64>,
     /// Sent, no outcome yet.
@@ -37,7 +37,7 @@ pub struct Report {
     pub websockets_open: u64,
     pub websockets_cut: u64,
     pub websocket_messages: u64,
-    /// The first 200 of them.
+    /// The first 5,000 of them.
     pub websocket_cuts: Vec<WebSocketCut>,
     /// Over all kinds but `slow`, counted from when each request was due.
     #[serde(flatten)]
@@ -90,6 +90,8 @@ pub struct ByKind {
 pub struct CutRequest {
     pub task: String,
     pub request_id: String,
+    /// The address that was asked.
+    pub entry: String,
     pub kind: &'static str,
     pub connection: Connection,
     pub unix_ms: u64,
@@ -100,6 +102,8 @@ pub struct Failure {
     pub cause: String,
     pub detail: String,
     pub request_id: String,
+    /// The address that was asked.
+    pub entry: String,
     pub kind: &'static str,
     pub connection: Connection,
     /// When the request was due.
@@ -113,6 +117,8 @@ pub struct Failure {
 pub struct WebSocketCut {
     pub id: String,
     pub detail: String,
+    /// The address that was asked.
+    pub entry: String,
     /// When it was cut.
     pub unix_ms: u64,
     pub after_ms: f64,
@@ -125,6 +131,7 @@ impl CutRequest {
         CutRequest {
             task,
             request_id: record.request_id,
+            entry: record.entry,
             kind: record.kind.name(),
             connection: record.connection,
             unix_ms: record.unix_ms,
@@ -138,6 +145,7 @@ impl Failure {
             cause,
             detail,
             request_id: record.request_id,
+            entry: record.entry,
             kind: record.kind.name(),
             connection: record.connection,
             unix_ms: record.unix_ms,

@@ -28,6 +28,8 @@ const MOST_IN_FLIGHT: u32 = 10_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("there is no address to send to; name one with --api")]
+    NoAddress,
     #[error("log in at {target} as `{username}`: {}", cause.detail())]
     Login { target: String, username: String, cause: Cause },
 }
@@ -89,7 +91,7 @@ impl Run {
     /// their latency says so.
     async fn dispatch(self: Arc<Run>, duration: Duration) {
         let plan = &self.plan;
-        let schedule = Schedule::new(plan.rate, plan.slow_rate, plan.frontend.is_some());
+        let schedule = Schedule::new(plan.rate, plan.slow_rate, !plan.frontend.is_empty());
         for shot in schedule.take_while(|shot| shot.due < duration) {
             sleep_until((self.started + shot.due).into()).await;
             self.due.fetch_add(1, Ordering::Relaxed);
@@ -113,6 +115,7 @@ impl Run {
             connection: shot.connection,
             outcome: hit.outcome,
             request_id: hit.request_id,
+            entry: hit.entry,
             instance: hit.instance,
             version: hit.version,
             unix_ms: self.unix_ms_of(shot),
@@ -126,6 +129,7 @@ impl Run {
             connection: shot.connection,
             outcome: Outcome::Failed(Cause::Unsent),
             request_id: format!("{}-{}", self.range.run, shot.number),
+            entry: String::new(),
             instance: None,
             version: None,
             unix_ms: self.unix_ms_of(shot),
@@ -151,7 +155,11 @@ impl Run {
             let id = format!("{}-ws{slot}-{generation}", self.range.run);
             self.tally.websocket(|w| w.open += 1);
             let began = Instant::now();
-            let end = websocket::live(&self.plan.api, &id, life).await;
+            // Sockets with neighbouring numbers go to different addresses, and move on with each.
+            let number = slot as u64 + generation;
+            let target = self.plan.left.choose(&self.plan.api, number, |t| t.address.ip());
+            let Some(target) = target else { return };
+            let end = websocket::live(target, &id, life).await;
             // A server that cuts at once is not asked a thousand times a second.
             pause = if end.cut.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
             self.tally.websocket(|w| {
@@ -163,6 +171,7 @@ impl Run {
                     Some(detail) => w.add_cut(WebSocketCut {
                         id,
                         detail,
+                        entry: target.authority.clone(),
                         unix_ms: unix_ms(),
                         after_ms: began.elapsed().as_secs_f64() * 1000.0,
                         instance: end.instance,
@@ -255,19 +264,17 @@ impl Run {
 
 /// The token every request of the run carries; the login is not counted as a request.
 async fn log_in(plan: &Plan) -> Result<String, Error> {
-    let failed = |cause| Error::Login {
-        target: plan.api.to_string(),
-        username: plan.username.clone(),
-        cause,
-    };
+    let target = plan.api.first().ok_or(Error::NoAddress)?;
+    let failed =
+        |cause| Error::Login { target: target.to_string(), username: plan.username.clone(), cause };
     let body = serde_json::json!({ "username": plan.username, "password": plan.password });
     let mut request = Request::new(Full::new(Bytes::from(body.to_string())));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static("/api/login");
-    if let Ok(host) = plan.api.authority.parse() {
+    if let Ok(host) = target.authority.parse() {
         request.headers_mut().insert(header::HOST, host);
     }
-    let client = Client::new(plan.api.clone(), 0);
+    let client = Client::new(target.clone(), 0);
     let answer = timeout(plan.timeout, client.send(request, Connection::Fresh)).await;
     let answer = answer.unwrap_or(Err(Cause::Timeout)).map_err(failed)?;
     if answer.status != 200 {

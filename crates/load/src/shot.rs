@@ -9,6 +9,7 @@ use http_body_util::Full;
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
+use crate::entry::Entries;
 use crate::ledger::{Id, Ledger, Said};
 use crate::outcome::{Cause, Outcome};
 use crate::plan::Plan;
@@ -19,8 +20,8 @@ const CUT_HEADER: &str = "x-evenkeel-cut";
 
 /// What all shots share.
 pub struct Range {
-    pub api: Client,
-    pub frontend: Option<Client>,
+    pub api: Entries,
+    pub frontend: Entries,
     pub token: String,
     pub ledger: Ledger,
     /// Of this run; part of every request id.
@@ -36,6 +37,7 @@ pub struct Hit {
     pub kind: Kind,
     pub outcome: Outcome,
     pub request_id: String,
+    pub entry: String,
     pub instance: Option<String>,
     pub version: Option<String>,
 }
@@ -54,8 +56,8 @@ enum Expected {
 impl Range {
     pub fn new(plan: &Plan, token: String, run: String) -> Range {
         Range {
-            api: Client::new(plan.api.clone(), plan.clients),
-            frontend: plan.frontend.clone().map(|target| Client::new(target, plan.clients)),
+            api: Entries::new(&plan.api, plan.clients, &plan.left),
+            frontend: Entries::new(&plan.frontend, plan.clients, &plan.left),
             token,
             ledger: Ledger::default(),
             run,
@@ -69,10 +71,12 @@ impl Range {
     pub async fn fire(&self, shot: Shot) -> Hit {
         let kind = self.substitute(shot.kind);
         let request_id = format!("{}-{}", self.run, shot.number);
-        let client = match kind {
-            Kind::Page | Kind::Asset => self.frontend.as_ref().unwrap_or(&self.api),
-            _ => &self.api,
+        let (instance, version) = (None, None);
+        let Some(client) = self.client(kind, shot.number) else {
+            let (outcome, entry) = (Outcome::Failed(Cause::Unsent), String::new());
+            return Hit { kind, outcome, request_id, entry, instance, version };
         };
+        let entry = client.target().authority.clone();
         let (request, expected) = self.request(kind, shot.number, &request_id, client);
         let sent = tokio::time::timeout(self.timeout, client.send(request, shot.connection)).await;
         let answer = sent.unwrap_or(Err(Cause::Timeout));
@@ -91,7 +95,16 @@ impl Range {
         let version = header("x-app-version");
         // A proxy may have given the request an id of its own; that one is in its log.
         let request_id = header("x-request-id").unwrap_or(request_id);
-        Hit { kind, outcome, request_id, instance, version }
+        Hit { kind, outcome, request_id, entry, instance, version }
+    }
+
+    fn client(&self, kind: Kind, number: u64) -> Option<&Client> {
+        match kind {
+            Kind::Page | Kind::Asset => {
+                self.frontend.client(number).or_else(|| self.api.client(number))
+            }
+            _ => self.api.client(number),
+        }
     }
 
     /// Until there is something to read or an asset to ask for, another kind takes the place.

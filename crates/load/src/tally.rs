@@ -10,10 +10,8 @@ use crate::outcome::{Outcome, Record};
 use crate::report::{ByKind, CutRequest, Failure, Latency, WebSocketCut};
 use crate::schedule::Kind;
 
-/// How many failures are listed in full; all are counted.
-const LISTED: usize = 200;
-/// How many cuts are listed in full; all are counted.
-const CUTS_LISTED: usize = 5_000;
+/// How many failures, and how many cuts, are listed in full; all are counted.
+const LISTED: usize = 5_000;
 
 #[derive(Default)]
 pub struct Tally(Mutex<Counts>);
@@ -131,7 +129,7 @@ impl Counts {
                 self.cut += 1;
                 kind.cut += 1;
                 let task = task.clone();
-                if self.cuts.len() < CUTS_LISTED {
+                if self.cuts.len() < LISTED {
                     self.cuts.push(CutRequest::new(task, record));
                 }
             }
@@ -194,6 +192,7 @@ mod tests {
             connection: Connection::Kept,
             outcome,
             request_id: "r".into(),
+            entry: "e".into(),
             instance: None,
             version: Some("1".into()),
             unix_ms: 1,

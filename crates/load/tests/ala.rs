@@ -106,7 +106,7 @@ async fn await_answer(port: u16, path: &str) {
 }
 
 fn plan(port: u16, postgres: &Postgres, seconds: u64) -> Plan {
-    let mut plan = Plan::new(target(port), 100);
+    let mut plan = Plan::new(vec![target(port)], 100);
     plan.database = Some(postgres.url());
     plan.duration = Some(Duration::from_secs(seconds));
     plan.websockets = 2;
@@ -123,7 +123,7 @@ async fn the_application_serves_every_kind_of_traffic_and_keeps_every_write() {
     await_answer(api, "/api/health").await;
     await_answer(pages, "/health").await;
     let mut plan = plan(api, &postgres, 3);
-    plan.frontend = Some(target(pages));
+    plan.frontend = vec![target(pages)];
     let report = load::run(plan, std::future::pending()).await.unwrap();
     assert!(report.is_clean(), "{:?} {:?}", report.failures, report.websocket_cuts);
     assert_eq!(report.requests, 300);

@@ -120,7 +120,7 @@ async fn a_connection_closed_at_once_is_a_failure() {
 async fn nothing_listening_is_an_error_before_the_run() {
     let toy = Toy::start(Vice::None, "/").await;
     let mut plan = toy.plan();
-    plan.api = load::Target::parse("http://127.0.0.1:1").unwrap();
+    plan.api = vec![load::Target::parse("http://127.0.0.1:1").unwrap()];
     let error = load::run(plan, pending()).await.unwrap_err().to_string();
     assert!(error.contains("log in at http://127.0.0.1:1"), "{error}");
 }

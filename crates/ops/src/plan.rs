@@ -8,6 +8,13 @@ use serde_json::Value;
 /// Label with the release a service was last changed by.
 pub const RELEASE: &str = "evenkeel.release";
 
+/// What Docker writes into a spec where nothing was said.
+const DEFAULTS: [(&str, &str); 3] = [
+    ("EndpointSpec.Mode", "vip"),
+    ("TaskTemplate.ContainerSpec.Isolation", "default"),
+    ("TaskTemplate.Runtime", "container"),
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -106,7 +113,8 @@ pub fn fields(before: &Value, after: &Value) -> Vec<Field> {
         .collect()
 }
 
-/// Leaves by path. Absent, `null`, empty and zero are the same; environment entries go by name.
+/// Leaves by path. Absent, `null`, empty, zero and Docker's default are the same; environment
+/// entries go by name.
 fn flatten(path: &str, value: &Value, out: &mut BTreeMap<String, String>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
@@ -123,7 +131,7 @@ fn flatten(path: &str, value: &Value, out: &mut BTreeMap<String, String>) {
                 }
             }
         }
-        Value::String(text) if text.is_empty() => {}
+        Value::String(text) if text.is_empty() || DEFAULTS.contains(&(path, text.as_str())) => {}
         Value::Bool(false) => {}
         Value::Number(number) if number.as_f64() == Some(0.0) => {}
         Value::String(text) => drop(out.insert(path.to_owned(), text.clone())),
@@ -189,6 +197,18 @@ mod tests {
         new["Labels"][RELEASE] = json!("later");
         let current = BTreeMap::from([("ala_api".to_owned(), spec("api:1", "x"))]);
         assert!(plan(&[("ala_api".to_owned(), new)], &current).is_empty());
+    }
+
+    #[test]
+    fn what_docker_adds_by_itself_is_no_change() {
+        let wanted = spec("api:1", "x");
+        let mut current = wanted.clone();
+        current["EndpointSpec"] = json!({ "Mode": "vip" });
+        current["TaskTemplate"]["Runtime"] = json!("container");
+        current["TaskTemplate"]["ContainerSpec"]["Isolation"] = json!("default");
+        assert_eq!(fields(&current, &wanted), []);
+        current["EndpointSpec"]["Mode"] = json!("dnsrr");
+        assert_eq!(fields(&current, &wanted).len(), 1);
     }
 
     #[test]

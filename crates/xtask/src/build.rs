@@ -22,11 +22,16 @@ pub fn target() -> PathBuf {
 
 /// Builds the static `keel` as it is released and returns its path.
 pub fn keel() -> Result<PathBuf> {
+    static_binary("cli", "keel")
+}
+
+/// A static binary of a crate: what it shares with others built so is compiled once for all.
+pub fn static_binary(package: &str, name: &str) -> Result<PathBuf> {
     cargo(
-        &["build", "--release", "--quiet", "--package", "cli", "--target", TARGET],
+        &["build", "--release", "--quiet", "--package", package, "--target", TARGET],
         Some("-C target-feature=+crt-static"),
     )?;
-    Ok(target().join(TARGET).join("release/keel"))
+    Ok(target().join(TARGET).join("release").join(name))
 }
 
 /// Builds a binary of a developer crate and returns its path.

@@ -1,6 +1,7 @@
 //! The demo: the example application is released, updated, broken, rolled back and scaled on the
 //! embedded engine, under load, and every request is accounted for.
 
+mod fleet;
 mod report;
 mod step;
 mod swarm;
@@ -8,6 +9,7 @@ mod traffic;
 
 use std::{
     fs,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,7 @@ use crate::{
     stage::{Stage, free_port},
 };
 use report::Report;
+use step::Script;
 use traffic::Traffic;
 
 /// Requests per second while the releases go on.
@@ -52,23 +55,21 @@ fn embedded(rude: bool) -> Result<bool> {
     say("starting the engine: keel daemon --background");
     stage.start()?;
 
-    let mut steps = vec![step::first_release(&stage)?];
-    step::show(&steps[0]);
-    let at = ["127.0.0.1"; 2];
-    let traffic = Traffic::start(&load, at, &ports, database.url(), RATE, &folder)?;
+    let mut script = Script::default();
+    script.first(step::first_release(&stage)?)?;
+    let at = [Ipv4Addr::LOCALHOST.into()];
+    let traffic = Traffic::start(&load, &at, &ports, database.url(), RATE, &folder)?;
     say(&format!("load: {RATE} requests/s from now on, never retried"));
-    let scripted = step::all_under_load(&stage, &traffic, |_| Ok(Vec::new()));
+    let outcome = step::under_load(&stage, &traffic, &mut script);
+    script.end(outcome);
     let load_report = traffic.finish()?;
-    let scripted = scripted?;
-    let killed = scripted.killed;
-    steps.extend(scripted.steps);
 
     let took = started.elapsed();
-    let report = Report::new(&load_report, steps, &killed, rude)?;
+    let report = Report::new(&load_report, script, rude, None)?;
     let path = report_folder.join("report.json");
-    report.write(&path)?;
+    report::write(&report, &path)?;
     if rude {
-        report.write(&report_folder.join("report-rude.json"))?;
+        report::write(&report, &report_folder.join("report-rude.json"))?;
     }
     stage.stop().context("end the demo's engine")?;
     report.print(took, &path);

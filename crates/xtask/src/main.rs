@@ -25,7 +25,8 @@ enum Task {
         /// The example's backend exits on SIGTERM without finishing its requests.
         #[arg(long)]
         rude: bool,
-        /// On a Docker Swarm of so many nodes instead of the embedded engine
+        /// On a Docker Swarm of so many nodes instead of the embedded engine; without --rude both
+        /// applications, one after the other.
         #[arg(long, value_name = "NODES", num_args = 0..=1, default_missing_value = "1")]
         swarm: Option<usize>,
     },

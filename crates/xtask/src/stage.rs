@@ -91,6 +91,11 @@ impl Stage {
         self.finish(name, command)
     }
 
+    /// The same in the network of the Swarm node, for what listens there.
+    pub fn run_on_node(&self, name: &str, arguments: &[&str]) -> Result<Ran> {
+        self.finish(name, self.command_on_node(arguments))
+    }
+
     fn finish(&self, name: &str, mut command: Command) -> Result<Ran> {
         let started = Instant::now();
         let out = self.logs.join(format!("{name}.out"));
@@ -124,6 +129,12 @@ impl Stage {
         let path = self.state.path().join("lock");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         text.trim().parse().with_context(|| format!("no process id in {}", path.display()))
+    }
+
+    /// A control process holds the lock; one that was killed does so for a moment more.
+    pub fn is_controlled(&self) -> bool {
+        let lock = fs::File::open(self.state.path().join("lock"));
+        lock.is_ok_and(|lock| lock.try_lock().is_err())
     }
 
     /// A `keel … --json` command's answer.

@@ -131,6 +131,20 @@ fn a_task_elsewhere_waits_for_a_link_to_its_network() {
 }
 
 #[test]
+fn a_release_of_its_service_does_not_make_a_task_begin_anew() {
+    let mut scene = Scene::new();
+    scene.runs("a", "1", true).told();
+    scene.ready("a");
+    let service = scene.view.services.get_mut("s").expect("there");
+    (service.release, service.monitor) = ("2".to_owned(), Duration::from_secs(9));
+    assert_eq!(scene.told(), [""; 0]);
+    assert_eq!(scene.roster.stage("a"), Some(Stage::Ready));
+    assert_eq!(scene.roster.endpoint("a").expect("known").release, "1");
+    scene.view.services.get_mut("s").expect("there").probe = None;
+    assert_eq!(scene.told(), ["publish a"]);
+}
+
+#[test]
 fn a_task_that_nobody_replaces_is_drained_at_once() {
     let mut scene = Scene::new();
     scene.runs("a", "1", true).runs("b", "2", true).told();

@@ -39,6 +39,8 @@ pub(crate) struct Server {
     pub(crate) workers: Vec<mpsc::Sender<worker::Command>>,
     pub(crate) address: std::net::IpAddr,
     pub(crate) saved: PathBuf,
+    /// Whose turn it is to save.
+    pub(crate) saving: Arc<Mutex<()>>,
     /// To whoever is connected now.
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) sockets: Mutex<Sockets>,
@@ -281,10 +283,12 @@ impl Server {
 
     /// The table on disk, for a start without control.
     fn save(&self) {
-        let saved = self.table.saved();
-        let path = self.saved.clone();
+        let (table, path) = (Arc::clone(&self.table), self.saved.clone());
+        let saving = Arc::clone(&self.saving);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = write_beside(&path, &saved) {
+            // One after the other, each with the table of its turn: the last one is the newest.
+            let _turn = saving.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = write_beside(&path, &table.saved()) {
                 tracing::warn!(path = %path.display(), %error, "the table was not saved");
             }
         });

@@ -79,7 +79,7 @@ impl Toy {
     }
 
     pub fn plan(&self) -> Plan {
-        let mut plan = Plan::new(self.target.clone(), 200);
+        let mut plan = Plan::new(vec![self.target.clone()], 200);
         plan.duration = Some(Duration::from_secs(2));
         plan.websockets = 0;
         plan.slow_rate = 5.0;

@@ -1,6 +1,9 @@
 //! The demo's steps: what is done, what must come of it, and what did.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,12 +14,14 @@ use super::{human, say, traffic::Traffic};
 use crate::stage::{Ran, Stage, await_state, code};
 
 /// One step and its outcome.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Step {
     pub name: String,
     pub verdict: String,
     pub exit_code: i32,
     pub seconds: f64,
+    /// Answered between the end of the step before and its own.
+    pub requests: u64,
     /// It ended as it should have.
     #[serde(skip)]
     pub is_good: bool,
@@ -25,22 +30,52 @@ pub struct Step {
     pub text: String,
 }
 
-/// All steps under load, and the task that was killed on purpose.
-pub struct Scripted {
+/// What was done, step by step, and what was killed on purpose.
+#[derive(Debug, Default)]
+pub struct Script {
     pub steps: Vec<Step>,
-    pub killed: Vec<Killed>,
+    pub killed: Killed,
+    /// Everything was done and ended as it should.
+    pub is_complete: bool,
+    /// Answered until the end of the last step.
+    pub requests: u64,
 }
 
-/// The replica that was killed on purpose.
-#[derive(Clone, Debug)]
+/// What was killed on purpose.
+#[derive(Debug, Default)]
 pub struct Killed {
+    pub replicas: Vec<Replica>,
+    pub entries: Vec<Entry>,
+}
+
+/// The address of a node that was killed. Clients lose what they had in their hands there.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub address: IpAddr,
+    pub killed_unix_ms: u64,
+    /// From then on nobody was sent there.
+    pub left_unix_ms: u64,
+}
+
+/// A replica that was killed.
+#[derive(Clone, Debug)]
+pub struct Replica {
     pub task: String,
     pub pid: i64,
     /// Docker's id of the container, which names the host in it.
     pub container: String,
 }
 
-impl Killed {
+impl Replica {
+    /// From a task as `keel ps` shows it.
+    pub fn of(task: &Value) -> Result<Self> {
+        Ok(Self {
+            task: text(task, "id").context("a task without id")?,
+            pid: task.get("pid").and_then(Value::as_i64).context("a task without pid")?,
+            container: text(task, "container").unwrap_or_default(),
+        })
+    }
+
     /// What the application calls itself: the process's host and its number there. In a container
     /// the host is named after it.
     pub fn is_named(&self, instance: &str) -> bool {
@@ -55,53 +90,59 @@ pub fn first_release(stage: &Stage) -> Result<Step> {
     keel(stage, "deploy version 1", 0, &["deploy", "ala", "--version", "v1"], &[])
 }
 
-/// Everything that happens while requests come in.
-pub fn all_under_load(
-    stage: &Stage,
-    traffic: &Traffic,
-    more: impl FnOnce(&mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<Killed>>,
-) -> Result<Scripted> {
-    let mut steps = Vec::new();
-    let mut done = |step: Step| {
+impl Script {
+    /// A step under load has ended. Fails when it was not as it should.
+    pub fn done(&mut self, mut step: Step, traffic: &Traffic) -> Result<()> {
+        let answered = traffic.requests().max(self.requests);
+        step.requests = answered - self.requests;
+        self.requests = answered;
+        self.first(step)
+    }
+
+    /// A step without load.
+    pub fn first(&mut self, step: Step) -> Result<()> {
         show(&step);
-        let is_good = step.is_good;
-        let name = step.name.clone();
-        let text = step.text.clone();
-        steps.push(step);
-        if is_good { Ok(()) } else { bail!("step `{name}` did not end as it should:\n{text}") }
-    };
-    let failed = (|| -> Result<Vec<Killed>> {
-        traffic.await_flow()?;
-        done(keel(stage, "deploy version 2", 0, &["deploy", "ala", "--version", "v2"], &[])?)?;
-        done(broken(stage, "deploy a version that is never healthy", "v3", "NEVER_HEALTHY", "1")?)?;
-        done(broken(
-            stage,
-            "deploy one that crashes when live",
-            "v4",
-            "CRASH_AFTER_SECONDS",
-            "3",
-        )?)?;
-        done(keel(stage, "scale the API 2 to 4", 0, &["scale", "ala_api=4"], &[])?)?;
-        done(keel(stage, "scale the API 4 to 2", 0, &["scale", "ala_api=2"], &[])?)?;
-        done(keel(stage, "roll back to version 1", 0, &["rollback", "v1"], &[])?)?;
-        done(control_killed_mid_release(stage)?)?;
-        let (step, killed) = replica_killed(stage)?;
-        done(step)?;
-        let mut all = more(&mut done)?;
-        all.push(killed);
-        Ok(all)
-    })();
-    match failed {
-        Ok(killed) => Ok(Scripted { steps, killed }),
-        Err(error) => {
-            say(&format!("{error:#}"));
-            Ok(Scripted { steps, killed: Vec::new() })
+        let wrong = (!step.is_good).then(|| (step.name.clone(), step.text.clone()));
+        self.steps.push(step);
+        match wrong {
+            None => Ok(()),
+            Some((name, text)) => bail!("step `{name}` did not end as it should:\n{text}"),
+        }
+    }
+
+    /// The last step has ended, or one of them was not as it should.
+    pub fn end(&mut self, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => self.is_complete = true,
+            Err(error) => say(&format!("{error:#}")),
         }
     }
 }
 
+/// What happens on every engine while requests come in.
+pub fn under_load(stage: &Stage, traffic: &Traffic, script: &mut Script) -> Result<()> {
+    let deploy =
+        |name, version| keel(stage, name, 0, &["deploy", "ala", "--version", version], &[]);
+    traffic.await_flow()?;
+    script.done(deploy("deploy version 2", "v2")?, traffic)?;
+    let name = "deploy a version that is never healthy";
+    script.done(broken(stage, name, "v3", "NEVER_HEALTHY", "1")?, traffic)?;
+    let name = "deploy one that crashes when live";
+    script.done(broken(stage, name, "v4", "CRASH_AFTER_SECONDS", "3")?, traffic)?;
+    for (name, wanted) in [("2 to 4", "ala_api=4"), ("4 to 2", "ala_api=2")] {
+        let name = format!("scale the API {name}");
+        script.done(keel(stage, &name, 0, &["scale", wanted], &[])?, traffic)?;
+    }
+    let back = keel(stage, "roll back to version 1", 0, &["rollback", "v1"], &[])?;
+    script.done(back, traffic)?;
+    script.done(control_killed_mid_release(stage)?, traffic)?;
+    let (step, killed) = replica_killed(stage)?;
+    script.killed.replicas.push(killed);
+    script.done(step, traffic)
+}
+
 /// One line per step as it ends.
-pub fn show(step: &Step) {
+fn show(step: &Step) {
     let mark = if step.is_good { "ok " } else { "NOT AS EXPECTED" };
     let took = human(Duration::from_secs_f64(step.seconds));
     say(&format!("{mark} {}: {} (exit code {}, {took})", step.name, step.verdict, step.exit_code));
@@ -121,7 +162,8 @@ pub fn keel(
     Ok(judge(name, wanted, &ran))
 }
 
-fn judge(name: &str, wanted: i32, ran: &Ran) -> Step {
+/// What came of a command that must end with `wanted`.
+pub fn judge(name: &str, wanted: i32, ran: &Ran) -> Step {
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap_or(Value::Null);
     let verdict = match ran.exit_code {
         0 => "done".to_owned(),
@@ -135,6 +177,7 @@ fn judge(name: &str, wanted: i32, ran: &Ran) -> Step {
         seconds: ran.took.as_secs_f64(),
         is_good: ran.exit_code == wanted && (wanted != 3 || cause(&answer).is_some()),
         text: ran.text.clone(),
+        ..Step::default()
     }
 }
 
@@ -163,6 +206,9 @@ fn control_killed_mid_release(stage: &Stage) -> Result<Step> {
     })?;
     let before = pids(stage)?;
     kill(stage.control_pid()?)?;
+    await_state("the end of the control process", Duration::from_secs(20), || {
+        Ok(!stage.is_controlled())
+    })?;
     say("   control process killed with SIGKILL");
     let restarted_in = stage.start()?;
     say(&format!("   control process started again in {}", human(restarted_in)));
@@ -186,27 +232,29 @@ fn control_killed_mid_release(stage: &Stage) -> Result<Step> {
 }
 
 /// SIGKILL to one of the API's processes; the service must be whole again by itself.
-fn replica_killed(stage: &Stage) -> Result<(Step, Killed)> {
+fn replica_killed(stage: &Stage) -> Result<(Step, Replica)> {
     let started = Instant::now();
     let victims = running(stage, "ala_api")?;
     let victim = victims.first().context("the API has no running task")?;
-    let id = text(victim, "id").context("a task without id")?;
-    let pid = victim.get("pid").and_then(Value::as_i64).context("a task without pid")?;
-    let container = text(victim, "container").unwrap_or_default();
-    kill(i32::try_from(pid)?)?;
+    let replica = Replica::of(victim)?;
+    kill(i32::try_from(replica.pid)?)?;
     await_state("two running API tasks without the killed one", Duration::from_secs(30), || {
         let now = running(stage, "ala_api")?;
-        Ok(now.len() == 2 && now.iter().all(|task| text(task, "id").as_ref() != Some(&id)))
+        Ok(now.len() == 2
+            && now.iter().all(|task| text(task, "id").as_ref() != Some(&replica.task)))
     })?;
-    let step = Step {
-        name: "kill an API replica with SIGKILL".to_owned(),
-        verdict: "replaced by itself".to_owned(),
-        exit_code: 0,
+    Ok((went_well("kill an API replica with SIGKILL", "replaced by itself", started), replica))
+}
+
+/// A step that came to its end, which is what it was about.
+pub fn went_well(name: &str, verdict: &str, started: Instant) -> Step {
+    Step {
+        name: name.to_owned(),
+        verdict: verdict.to_owned(),
         seconds: started.elapsed().as_secs_f64(),
         is_good: true,
-        text: String::new(),
-    };
-    Ok((step, Killed { task: id, pid, container }))
+        ..Step::default()
+    }
 }
 
 fn kill(pid: i32) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -31,10 +33,10 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// `at` is where the API and the pages are.
+    /// `at` is where the API and the pages are: several addresses share the requests.
     pub fn start(
         load: &Path,
-        at: [&str; 2],
+        at: &[IpAddr],
         ports: &Ports,
         url: String,
         rate: u32,
@@ -42,9 +44,13 @@ impl Traffic {
     ) -> Result<Self> {
         let report = to.join("load.json");
         let snapshot = to.join("load-now.json");
-        let child = Command::new(load)
-            .args(["--api", &format!("http://{}:{}", at[0], ports.api)])
-            .args(["--frontend", &format!("http://{}:{}", at[1], ports.frontend)])
+        let mut command = Command::new(load);
+        for address in at {
+            command.args(["--api", &format!("http://{}", SocketAddr::new(*address, ports.api))]);
+            let pages = SocketAddr::new(*address, ports.frontend);
+            command.args(["--frontend", &format!("http://{pages}")]);
+        }
+        let child = command
             .args(["--rate", &rate.to_string(), "--until-stdin-closes"])
             .arg("--report")
             .arg(&report)
@@ -62,10 +68,21 @@ impl Traffic {
     /// Waits until requests flow.
     pub fn await_flow(&self) -> Result<()> {
         await_state("the first thousand requests", Duration::from_secs(20), || {
-            let Ok(text) = fs::read_to_string(&self.snapshot) else { return Ok(false) };
-            let now: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-            Ok(now.get("requests").and_then(Value::as_u64).unwrap_or(0) >= 1000)
+            Ok(self.requests() >= 1000)
         })
+    }
+
+    /// How many requests were answered, as of the last second.
+    pub fn requests(&self) -> u64 {
+        let text = fs::read_to_string(&self.snapshot).unwrap_or_default();
+        let now: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        now.get("requests").and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// Nothing more is sent to this address.
+    pub fn leave(&self, address: IpAddr) -> Result<()> {
+        let mut orders = self.child.stdin.as_ref().context("the load was ended")?;
+        writeln!(orders, "leave {address}").context("tell the load to leave an address")
     }
 
     /// Ends the load and reads what it saw.
