@@ -81,9 +81,6 @@ pub enum Command {
     /// Hold one task (started by `keel daemon`)
     #[command(hide = true)]
     Supervise { folder: PathBuf },
-    /// Do nothing until told to end: stands in an overlay network for `keel ingress`
-    #[command(hide = true)]
-    Hold,
     /// Build the images of a stack
     Build(Build),
     /// Release a stack: build, roll out, verify; roll back when it fails

@@ -83,7 +83,12 @@ async fn serve(state: &Path, daemon: &args::Daemon, host: Option<&str>, output: 
     let (from_ingress, events) = mpsc::channel(QUEUE);
     let link = traffic::Link::default();
     let control = Control::start(state, &keel, daemon, (commands, events), &link).await?;
-    let spawn = process::Ingress { keel, state: state.to_owned(), address: daemon.publish_address };
+    let spawn = process::Ingress {
+        keel,
+        state: state.to_owned(),
+        address: daemon.publish_address,
+        certificates: control.certificates(),
+    };
     let wiring = tokio::spawn(traffic::connect(spawn, to_ingress, from_ingress, link));
     signals.next().await;
     tracing::info!("ending; tasks and traffic go on");
@@ -154,14 +159,6 @@ fn log_to_stderr() {
         .with_ansi(false)
         .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .init();
-}
-
-/// `keel hold`: a process that is only there.
-pub fn hold() -> Outcome {
-    runtime(1)?.block_on(async {
-        Signals::new()?.next().await;
-        Ok(())
-    })
 }
 
 /// What the log has from `offset` on, at most the last few lines.

@@ -58,7 +58,6 @@ fn dispatch(cli: Cli, output: Output) -> Outcome {
             let code = engine::supervisor::run(folder);
             if code == ExitCode::SUCCESS { Ok(()) } else { Err(Stop::Shown(Exit::Failed)) }
         }
-        Command::Hold => daemon::hold(),
         Command::Ls(ls) => short(output, command::ls::run(&context, ls)),
         Command::Ps(ps) => short(output, command::ps::run(&context, ps)),
         Command::Logs(logs) => short(output, command::logs::run(&context, logs)),

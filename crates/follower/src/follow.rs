@@ -4,9 +4,8 @@
 //! wants a task stopped and signals it three seconds later; and at once when an event comes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,12 +20,11 @@ use tokio::{
 };
 
 use crate::{
-    facts::{self, LINK},
-    lead,
+    facts,
     local::Local,
     peer,
     roster::{Roster, Stage},
-    stop::{Stops, connections},
+    stop::Stops,
     view::View,
 };
 
@@ -44,7 +42,6 @@ pub(crate) struct Known {
     pub(crate) roster: Roster,
     pub(crate) view: View,
     pub(crate) local: Local,
-    pub(crate) links: BTreeMap<String, PathBuf>,
     pub(crate) is_connected: bool,
     pub(crate) listen_failures: BTreeMap<u16, String>,
     /// Why the view is not of now; none when it is.
@@ -78,11 +75,10 @@ pub(crate) struct Loop {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) shutdown: watch::Receiver<bool>,
     identity: TlsFiles,
-    /// The image of links.
-    link: Option<String>,
     source: peer::Source,
+    /// Where managers were last known to be.
+    managers: Vec<IpAddr>,
     stops: Stops,
-    processes: BTreeMap<String, u32>,
     attention: Option<Instant>,
 }
 
@@ -92,11 +88,8 @@ impl Loop {
         shared: Arc<Shared>,
         (commands, events): (mpsc::Sender<Command>, mpsc::Receiver<Event>),
         identity: TlsFiles,
-        link: Option<String>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let (source, stops, processes) = Default::default();
-        let attention = None;
         Self {
             docker,
             shared,
@@ -104,11 +97,10 @@ impl Loop {
             events,
             shutdown,
             identity,
-            link,
-            source,
-            stops,
-            processes,
-            attention,
+            source: peer::Source::default(),
+            managers: Vec::new(),
+            stops: Stops::default(),
+            attention: None,
         }
     }
 
@@ -118,7 +110,6 @@ impl Loop {
         loop {
             self.look().await;
             self.signal().await;
-            self.lead().await;
             let until = Instant::now() + self.pause();
             loop {
                 let happened = tokio::select! {
@@ -154,15 +145,18 @@ impl Loop {
 
     /// Looks at everything and tells the ingress what is new.
     async fn look(&mut self) {
-        let look = match facts::look(&self.docker, &self.processes).await {
-            Ok(look) => look,
-            Err(error) => return self.is_blind(&error.to_string()),
+        let (own, local) = match facts::look(&self.docker).await {
+            Ok(look) => {
+                self.managers = look.managers;
+                (look.view, Some(look.local))
+            }
+            // What runs on other nodes goes on, and this node's ingress with it.
+            Err(error) => (Err(error), None),
         };
-        self.processes = look.processes;
-        let view = match look.view {
+        let view = match own {
             Ok(view) => Ok(view),
             // A worker, or a manager without a leader: another node may know.
-            Err(own) => match self.source.view(&self.identity, &look.managers).await {
+            Err(own) => match self.source.view(&self.identity, &self.managers).await {
                 Ok(view) => Ok(view),
                 Err(error) => Err(format!("{own}; {error}")),
             },
@@ -176,9 +170,11 @@ impl Loop {
                 Ok(view) => (known.view, known.is_blind) = (view, None),
                 Err(why) => known.is_blind = Some(why),
             }
-            (known.local, known.links) = (look.local, look.links);
-            let Known { roster, view, local, links, .. } = &mut *known;
-            roster.look(stamp::now(), view, local, links)
+            if let Some(local) = local {
+                known.local = local;
+            }
+            let Known { roster, view, local, .. } = &mut *known;
+            roster.look(stamp::now(), view, local)
         };
         for command in commands {
             self.tell(command);
@@ -186,22 +182,6 @@ impl Loop {
         let known = self.shared.known();
         let running = known.local.containers.keys().map(String::as_str).collect();
         self.stops.keep(&running);
-    }
-
-    /// What the leader does for all.
-    async fn lead(&self) {
-        let Some(image) = &self.link else { return };
-        let todo = {
-            let known = self.shared.known();
-            let is_leader = known.view.nodes.get(&known.local.node).is_some_and(|n| n.is_leader);
-            if !is_leader || known.is_blind.is_some() {
-                return;
-            }
-            lead::todo(&known.view)
-        };
-        if let Err(error) = lead::perform(&self.docker, image, &todo).await {
-            tracing::warn!(%error, "the links between the nodes cannot be kept as they should be");
-        }
     }
 
     /// The ingress goes on with what it was told last.
@@ -286,9 +266,7 @@ impl Loop {
         }
         let due = {
             let known = self.shared.known();
-            let links = links(&known.view);
-            let processes = &self.processes;
-            self.stops.due(stamp::now(), |container| is_idle(&known, container, processes, &links))
+            self.stops.due(stamp::now(), |container| is_idle(&known, container))
         };
         for (container, signal) in due {
             let path = format!("/containers/{container}/kill?signal={signal}");
@@ -304,34 +282,14 @@ impl Loop {
     }
 }
 
-/// Nobody has a request in the container any more: neither this node's ingress nor another's.
-fn is_idle(
-    known: &Known,
-    container: &str,
-    processes: &BTreeMap<String, u32>,
-    links: &BTreeSet<IpAddr>,
-) -> bool {
-    let Some(task) = known.view.tasks.iter().find(|task| task.container == container) else {
-        return known.is_blind.is_none();
-    };
-    if known.roster.stage(&task.id).is_some_and(|stage| stage < Stage::Drained) {
-        return false;
+/// Nobody has a request in the container any more. What other nodes send it comes through this
+/// node's ingress too.
+fn is_idle(known: &Known, container: &str) -> bool {
+    let task = known.local.containers.get(container).map(|container| &*container.task);
+    match task.and_then(|task| known.roster.stage(task)) {
+        Some(stage) => stage == Stage::Drained,
+        None => known.is_blind.is_none(),
     }
-    let service = known.view.services.get(&task.service);
-    let ports: Vec<u16> =
-        service.into_iter().flat_map(|s| s.ports.iter().map(|(_, target, _)| *target)).collect();
-    let Some(process) = processes.get(container) else { return true };
-    let open = ["tcp", "tcp6"].iter().map(|name| {
-        let table = std::fs::read_to_string(format!("/proc/{process}/net/{name}"));
-        connections(&table.unwrap_or_default(), &ports, links)
-    });
-    open.sum::<usize>() == 0
-}
-
-/// Where ingresses of other nodes come from.
-fn links(view: &View) -> BTreeSet<IpAddr> {
-    let links = view.tasks.iter().filter(|task| task.labels.contains_key(LINK));
-    links.flat_map(|task| task.addresses.iter().map(|(_, address)| *address)).collect()
 }
 
 /// Docker's events, again and again while it is there.

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`view`] (what a manager knows), [`local`] (what this node's Docker knows),
 //! [`roster`] (which tasks get requests: pure, and the heart of it), [`stop`] (a task is stopped
-//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), `lead` (what one node does for all), `peer` (between nodes), `api` (its sockets).
+//! when it is drained: pure), `facts` (asking Docker), `follow` (the loop), [`peer`] (between
+//! nodes), `api` (its sockets).
 //!
 //! This crate never decides what runs: Swarm does. It goes on with what it knew last when no
 //! manager answers.
@@ -11,7 +12,6 @@
 mod api;
 mod facts;
 mod follow;
-mod lead;
 pub mod local;
 pub mod peer;
 mod room;
@@ -27,14 +27,13 @@ use std::{
 };
 
 use dockerapi::{Client, ClientError};
+use net::TlsFiles;
 use orchestrator::traffic::{Command, Event};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-
-pub use facts::LINK;
 
 /// Asks the ingress for its counters.
 pub type StatsSource =
@@ -49,23 +48,6 @@ pub struct Config {
     pub socket: PathBuf,
     /// The version of `keel`.
     pub version: &'static str,
-    /// None where tasks of other nodes cannot be reached.
-    pub link: Option<LinkImage>,
-}
-
-/// The image of the tasks that lead into overlay networks: its command does nothing until it is
-/// told to end.
-#[derive(Clone)]
-pub struct LinkImage {
-    pub name: String,
-    /// As `docker load` takes it.
-    pub archive: bytes::Bytes,
-}
-
-impl std::fmt::Debug for LinkImage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +91,7 @@ impl Error {
 pub struct Follower {
     shutdown: watch::Sender<bool>,
     running: Vec<JoinHandle<()>>,
+    certificates: PathBuf,
 }
 
 impl Follower {
@@ -122,22 +105,16 @@ impl Follower {
         let (docker, info) = docker(&config.docker).await?;
         let root = info.get("DockerRootDir").and_then(Value::as_str).unwrap_or("/var/lib/docker");
         let docker_root = PathBuf::from(root);
-        let identity = peer::identity(&docker_root);
+        let certificates = peer::certificates(&docker_root);
+        let identity = TlsFiles::of_swarm_node(&certificates);
         let listener = net::unix_listener(&config.socket, 0o660)?;
         let shared = Arc::new(follow::Shared::default());
         let (shutdown, ends) = watch::channel(false);
-        if let Some(link) = &config.link
-            && docker.image(&link.name).await.is_err()
-        {
-            let loaded = docker.upload("/images/load?quiet=1", link.archive.clone()).await;
-            loaded.map_err(|source| Error::Docker { docker: config.docker.clone(), source })?;
-        }
         let following = follow::Loop::new(
             docker,
             Arc::clone(&shared),
             (commands, events),
             identity.clone(),
-            config.link.as_ref().map(|link| link.name.clone()),
             ends.clone(),
         );
         let mut running = vec![tokio::spawn(following.run())];
@@ -156,7 +133,12 @@ impl Follower {
             api.clone().respond_to_peer(request)
         });
         running.push(tokio::spawn(serving));
-        Ok(Self { shutdown, running })
+        Ok(Self { shutdown, running, certificates })
+    }
+
+    /// The folder in which Docker keeps this node's certificates.
+    pub fn certificates(&self) -> &Path {
+        &self.certificates
     }
 
     /// Ends the follower; Swarm and the ingress go on.

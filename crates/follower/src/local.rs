@@ -12,6 +12,9 @@ use std::{
 
 use serde_json::Value;
 
+/// Docker's label of a task's container.
+const TASK: &str = "com.docker.swarm.task.id";
+
 /// The containers of this node's tasks, by id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Local {
@@ -22,10 +25,11 @@ pub struct Local {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Container {
+    /// The id of its task.
+    pub task: String,
     /// Where the host reaches it.
     pub address: Option<IpAddr>,
     pub is_unhealthy: bool,
-    pub labels: BTreeMap<String, String>,
 }
 
 impl Local {
@@ -43,14 +47,12 @@ impl Local {
 
 impl Container {
     fn of(id: &str, container: &Value, bridge: &Value) -> Self {
-        let labels = container.get("Labels").and_then(Value::as_object);
-        let label =
-            |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let task = container.get("Labels").and_then(|labels| labels.get(TASK)?.as_str());
         let status = container.get("Status").and_then(Value::as_str).unwrap_or("");
         Self {
+            task: task.unwrap_or("").to_owned(),
             address: on_gateway(id, bridge).or_else(|| on_bridge(container)),
             is_unhealthy: status.contains("(unhealthy)"),
-            labels: labels.into_iter().flatten().filter_map(label).collect(),
         }
     }
 }

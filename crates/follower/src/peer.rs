@@ -13,7 +13,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -29,6 +29,8 @@ use crate::view::View;
 
 /// Where the daemons of other nodes are reached.
 pub const PORT: u16 = 7480;
+/// Where the ingresses of other nodes are reached, each for the tasks of its own node.
+pub const RELAY_PORT: u16 = 7481;
 /// The name that every manager's certificate has.
 pub const MANAGER: &str = "swarm-manager";
 /// A view of tens of thousands of tasks.
@@ -46,14 +48,9 @@ pub enum PeerError {
     Identity(#[from] net::TlsError),
 }
 
-/// The node's certificate as Swarm keeps it, below Docker's root folder.
-pub fn identity(docker_root: &Path) -> TlsFiles {
-    let folder = docker_root.join("swarm/certificates");
-    TlsFiles {
-        ca: folder.join("swarm-root-ca.crt"),
-        cert: folder.join("swarm-node.crt"),
-        key: folder.join("swarm-node.key"),
-    }
+/// The folder of the node's certificates, below Docker's root folder.
+pub fn certificates(docker_root: &Path) -> PathBuf {
+    docker_root.join("swarm/certificates")
 }
 
 /// A connection to another node's daemon, ready for one request. `name` is the node's id, or

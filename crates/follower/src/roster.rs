@@ -14,7 +14,11 @@
 //! Swarm itself gives a task about three seconds until its stop signal; only one whose real signal
 //! is ours to send ([`Stop`](dockerapi::publish::Stop)) may stay longer.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use orchestrator::{
     Time,
@@ -23,6 +27,7 @@ use orchestrator::{
 
 use crate::{
     local::Local,
+    peer::RELAY_PORT,
     view::{Service, State, Task, View, Wanted},
 };
 
@@ -66,15 +71,8 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Compares what there is with what the ingress was told; returns what to tell it now. `links`
-    /// are the namespaces through which overlay networks are reached.
-    pub fn look(
-        &mut self,
-        now: Time,
-        view: &View,
-        local: &Local,
-        links: &BTreeMap<String, PathBuf>,
-    ) -> Vec<Command> {
+    /// Compares what there is with what the ingress was told; returns what to tell it now.
+    pub fn look(&mut self, now: Time, view: &View, local: &Local) -> Vec<Command> {
         let mut commands = Vec::new();
         let routes = routes(view);
         if routes != self.routes {
@@ -88,7 +86,7 @@ impl Roster {
             if service.ports.is_empty() && !self.known.contains_key(&task.id) {
                 continue;
             }
-            commands.extend(self.consider(now, view, task, service, local, links));
+            commands.extend(self.consider(now, view, task, service, local));
         }
         for id in gone {
             commands.extend(self.drain(&id));
@@ -105,12 +103,11 @@ impl Roster {
         task: &Task,
         service: &Service,
         local: &Local,
-        links: &BTreeMap<String, PathBuf>,
     ) -> Option<Command> {
         let is_ill = local.containers.get(&task.container).is_some_and(|c| c.is_unhealthy);
         let serves = task.state == State::Running && task.wanted == Wanted::Running && !is_ill;
         if serves {
-            let mut endpoint = endpoint(view, task, service, local, links)?;
+            let mut endpoint = endpoint(view, task, service, local)?;
             let known = self.known.get(&task.id);
             if let Some(known) = known {
                 // The service moved on; a task stays what it was when it came.
@@ -248,29 +245,24 @@ fn replacement<'a>(view: &'a View, task: &Task) -> Option<&'a Task> {
         .max_by_key(|new| new.created_at)
 }
 
-fn endpoint(
-    view: &View,
-    task: &Task,
-    service: &Service,
-    local: &Local,
-    links: &BTreeMap<String, PathBuf>,
-) -> Option<Endpoint> {
-    let (address, namespace) = if task.node == local.node {
+/// A task of this node is reached by itself, one of another through the ingress there.
+fn endpoint(view: &View, task: &Task, service: &Service, local: &Local) -> Option<Endpoint> {
+    let is_here = task.node == local.node;
+    let (address, peer): (IpAddr, _) = if is_here {
         (local.containers.get(&task.container)?.address?, None)
     } else {
-        task.addresses
-            .iter()
-            .find_map(|(network, address)| Some((*address, Some(links.get(network)?.clone()))))?
+        (view.nodes.get(&task.node)?.address.parse().ok()?, Some(task.node.clone()))
     };
+    let port = |target: u16| if is_here { target } else { RELAY_PORT };
     let ports = service.ports.iter().map(|(_, target, _)| *target);
     Some(Endpoint {
         task: task.id.clone(),
         task_name: view.task_name(task),
         service: service.name.clone(),
         release: service.release.clone(),
-        addresses: ports.map(|target| (target, SocketAddr::new(address, target))).collect(),
+        addresses: ports.map(|to| (to, SocketAddr::new(address, port(to)))).collect(),
         probation: service.monitor,
-        namespace,
+        peer,
         probe: service.probe.clone(),
     })
 }

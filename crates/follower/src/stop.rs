@@ -3,17 +3,14 @@
 //! ```text
 //! Swarm wants it stopped ──3 s──▶ Docker sends the quiet signal (an event of kind `kill`), which
 //!                                 does nothing; its own grace period runs
-//! the ingress: drained, and no ingress of another node is connected any more
+//! the ingress: drained (what other nodes have of it goes through this one)
 //!                            ────▶ the real signal is sent
 //! its time is over           ────▶ the real signal is sent all the same
 //! ```
 //!
 //! Which containers wait is decided here and is pure; `follow` sends the signals.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use dockerapi::publish::Stop;
 use orchestrator::Time;
@@ -69,39 +66,6 @@ impl Stops {
     }
 }
 
-/// How many established connections of `/proc/PID/net/tcp` or `tcp6` come from one of `peers` to
-/// one of `ports`.
-pub fn connections(table: &str, ports: &[u16], peers: &BTreeSet<IpAddr>) -> usize {
-    const ESTABLISHED: &str = "01";
-    let is_one = |line: &str| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (_, port) = address(fields.next()?)?;
-        let (peer, _) = address(fields.next()?)?;
-        let is_open = fields.next()? == ESTABLISHED;
-        Some(is_open && ports.contains(&port) && peers.contains(&peer))
-    };
-    table.lines().skip(1).filter(|line| is_one(line) == Some(true)).count()
-}
-
-/// `0301000A:1388`: the address as the kernel keeps it, in its own byte order by words of four.
-fn address(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| {
-        let hex = address.get(at..at + 8)?;
-        Some(u32::from_str_radix(hex, 16).ok()?.to_ne_bytes())
-    };
-    if address.len() == 8 {
-        return Some((IpAddr::V4(Ipv4Addr::from(word(0)?)), port));
-    }
-    let mut bytes = [0; 16];
-    for (at, four) in bytes.chunks_exact_mut(4).enumerate() {
-        four.copy_from_slice(&word(at * 8)?);
-    }
-    let address = Ipv6Addr::from(bytes);
-    Some((address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4), port))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -130,19 +94,5 @@ mod tests {
         stops.begin(Time(0), "c", stop());
         assert!(stops.due(Time(29_999_999_999), |_| false).is_empty());
         assert_eq!(stops.due(Time(30_000_000_000), |_| false).len(), 1);
-    }
-
-    #[test]
-    fn connections_are_counted_by_port_peer_and_state() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue\n\
-                     0: 0301000A:1388 0701000A:C350 01 00000000:00000000\n\
-                     1: 0301000A:1388 0701000A:C351 06 00000000:00000000\n\
-                     2: 0301000A:1388 0801000A:C352 01 00000000:00000000\n\
-                     3: 0301000A:0016 0701000A:C353 01 00000000:00000000\n\
-                     4: 0000000000000000FFFF00000301000A:1388 0000000000000000FFFF00000701000A:C354 01 x\n\
-                     5: nonsense\n";
-        let peers = BTreeSet::from([IpAddr::from([10, 0, 1, 7])]);
-        assert_eq!(connections(table, &[5000], &peers), 2);
-        assert_eq!(connections("", &[5000], &peers), 0);
     }
 }

@@ -3,8 +3,8 @@
 //! A view is made from the Docker API's answers on a manager; workers are given it by one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -17,8 +17,6 @@ use dockerapi::{
 use orchestrator::{Time, traffic::Protocol};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::facts::LINK;
 
 /// Docker's monitor time when a service names none.
 const MONITOR: Duration = Duration::from_secs(5);
@@ -45,10 +43,6 @@ pub struct Service {
     pub ports: Vec<(u16, u16, Protocol)>,
     /// The path by which the ingress sees whether a task is well.
     pub probe: Option<String>,
-    /// The networks its tasks are on.
-    pub networks: BTreeSet<String>,
-    /// The network that it only stands in.
-    pub link: Option<String>,
     pub monitor: Duration,
     pub upgraded: Duration,
     /// A rollout is under way: the next change may come at any moment.
@@ -95,6 +89,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub hostname: String,
+    /// Where other nodes reach it; empty when that is not known.
     pub address: String,
     pub is_manager: bool,
     pub is_leader: bool,
@@ -148,8 +143,6 @@ impl Service {
             release: spec.labels.get("evenkeel.release").cloned().unwrap_or_default(),
             ports: publish::ports(&spec.labels).into_iter().map(port).collect(),
             probe: spec.labels.get(HEALTH_HTTP).cloned(),
-            networks: networks(&spec.task_template.extra),
-            link: spec.labels.get(LINK).cloned(),
             monitor: if monitor == 0 { MONITOR } else { Duration::from_nanos(monitor) },
             upgraded: upgraded.unwrap_or(UPGRADED),
             is_changing: matches!(
@@ -190,13 +183,6 @@ impl Task {
     pub fn stop(&self) -> Option<Stop> {
         Stop::of(&self.labels)
     }
-}
-
-/// `Networks` of a task template.
-fn networks(template: &serde_json::Map<String, Value>) -> BTreeSet<String> {
-    let networks = template.get("Networks").and_then(Value::as_array);
-    let target = |network: &Value| Some(network.get("Target")?.as_str()?.to_owned());
-    networks.into_iter().flatten().filter_map(target).collect()
 }
 
 /// `NetworksAttachments` without the routing mesh's own network.
@@ -260,15 +246,48 @@ impl State {
     }
 }
 
+/// Of the leader, Swarm may know only that it is itself: as a manager it has said more.
+fn address(node: &object::Node) -> String {
+    let is_of_use = |at: &IpAddr| !at.is_unspecified() && !at.is_loopback();
+    let of_status = node.status.addr.parse().ok().filter(is_of_use);
+    let of_manager = || {
+        let manager = node.manager_status.as_ref()?.addr.parse::<SocketAddr>().ok()?;
+        Some(manager.ip()).filter(is_of_use)
+    };
+    of_status.or_else(of_manager).map(|at| at.to_string()).unwrap_or_default()
+}
+
 impl Node {
     fn of(node: &object::Node) -> Self {
         let manager = node.manager_status.as_ref();
         Self {
             hostname: node.description.hostname.clone(),
-            address: node.status.addr.clone(),
+            address: address(node),
             is_manager: manager.is_some(),
             is_leader: manager.is_some_and(|manager| manager.leader),
             is_up: node.status.state == "ready",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_where_others_reach_it_and_nowhere_when_nobody_says() {
+        let address = |status: &str, manager: Option<&str>| {
+            let manager = manager.map(|at| json!({ "Leader": true, "Addr": at }));
+            let node = json!({ "ID": "n", "Status": { "Addr": status }, "ManagerStatus": manager });
+            Node::of(&serde_json::from_value(node).expect("a node")).address
+        };
+        assert_eq!(address("192.0.2.7", None), "192.0.2.7");
+        assert_eq!(address("192.0.2.7", Some("192.0.2.1:2377")), "192.0.2.7");
+        assert_eq!(address("0.0.0.0", Some("192.0.2.1:2377")), "192.0.2.1");
+        assert_eq!(address("127.0.0.1", Some("[2001:db8::1]:2377")), "2001:db8::1");
+        assert_eq!(address("0.0.0.0", Some("0.0.0.0:2377")), "");
+        assert_eq!(address("", None), "");
     }
 }

@@ -17,11 +17,12 @@ use serde_json::Value;
 
 use crate::{
     endpoint::{Description, Standing},
+    peer::Node,
     table::Route,
 };
 pub use client::{Client, ClientError};
 pub(crate) use drain::Predecessor;
-pub(crate) use ports::Sockets;
+pub(crate) use ports::{Sockets, bind};
 pub(crate) use server::{Leaving, Server, listen};
 
 /// The longest line that is read: a table of thousands of endpoints.
@@ -74,6 +75,9 @@ pub struct Handed {
     pub endpoints: Vec<Standing>,
     /// How many sockets came.
     pub sockets: usize,
+    /// As which node; one of the sockets may be for the others.
+    #[serde(default)]
+    pub node: Option<Node>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,6 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
@@ -67,15 +66,15 @@ pub struct Description {
     pub task_name: String,
     pub service: String,
     pub release: String,
-    /// Target port → address.
+    /// Target port → address; of a task of another node, that of the ingress there.
     pub addresses: Vec<(u16, SocketAddr)>,
     /// How long it is on probation once it is ready: until then it gets only requests that may be
     /// sent again if it dies with them, as long as another endpoint can take the others.
     #[serde(default)]
     pub probation_ms: u64,
-    /// The network namespace in which the addresses mean something; the ingress's own when none.
+    /// The id of the node on which it is, when that is another one.
     #[serde(default)]
-    pub namespace: Option<PathBuf>,
+    pub peer: Option<String>,
     /// The path of an HTTP request whose answer tells whether it is well.
     #[serde(default)]
     pub probe: Option<String>,
@@ -116,6 +115,7 @@ pub struct Endpoint {
     ready_at: OnceLock<Instant>,
     in_flight: AtomicUsize,
     upgraded: AtomicUsize,
+    relayed: AtomicUsize,
     /// Told when a count falls to zero.
     pub idle: Notify,
     /// Told when its health is worth a look before its time.
@@ -146,6 +146,7 @@ impl Endpoint {
             ready_at,
             in_flight: AtomicUsize::new(0),
             upgraded: AtomicUsize::new(0),
+            relayed: AtomicUsize::new(0),
             idle: Notify::new(),
             look: Notify::new(),
             is_awaited: AtomicBool::new(false),
@@ -217,20 +218,55 @@ impl Endpoint {
         self.upgraded.load(Ordering::SeqCst)
     }
 
-    /// Counts a request in, unless the endpoint takes none any more. The count comes first and the
-    /// look at the state second, so a drain that saw zero has seen the last one.
+    /// Connections that ingresses of other nodes have to it, busy or not.
+    pub fn relayed(&self) -> usize {
+        self.relayed.load(Ordering::SeqCst)
+    }
+
+    /// Everything that it has in its hands.
+    pub fn held(&self) -> usize {
+        self.in_flight() + self.upgraded() + self.relayed()
+    }
+
+    /// Counts a request in, unless the endpoint takes none any more.
     pub fn enter(self: &Arc<Self>) -> Option<InFlight> {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let guard = InFlight { endpoint: Arc::clone(self), is_upgraded: false };
+        self.count_in(Kind::Request)
+    }
+
+    /// As [`enter`](Self::enter), for a connection of another node.
+    pub fn enter_relayed(self: &Arc<Self>) -> Option<InFlight> {
+        self.count_in(Kind::Relayed)
+    }
+
+    /// The count comes first and the look at the state second, so a drain that saw zero has seen the
+    /// last one.
+    fn count_in(self: &Arc<Self>, kind: Kind) -> Option<InFlight> {
+        self.count(kind).fetch_add(1, Ordering::SeqCst);
+        let guard = InFlight { endpoint: Arc::clone(self), kind };
         (self.state() < State::Draining).then_some(guard)
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Request => &self.in_flight,
+            Kind::Upgraded => &self.upgraded,
+            Kind::Relayed => &self.relayed,
+        }
     }
 }
 
-/// A request (or an upgraded connection) that the endpoint has in its hands.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Request,
+    Upgraded,
+    Relayed,
+}
+
+/// Something that the endpoint has in its hands.
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
-    is_upgraded: bool,
+    kind: Kind,
 }
 
 impl InFlight {
@@ -240,14 +276,14 @@ impl InFlight {
 
     /// The request became a long-lived connection, which has a deadline of its own.
     pub fn upgrade(mut self) -> Self {
-        self.endpoint.upgraded.fetch_add(1, Ordering::SeqCst);
-        self.is_upgraded = true;
-        self.leave(&self.endpoint.in_flight);
+        self.endpoint.count(Kind::Upgraded).fetch_add(1, Ordering::SeqCst);
+        self.leave();
+        self.kind = Kind::Upgraded;
         self
     }
 
-    fn leave(&self, count: &AtomicUsize) {
-        if count.fetch_sub(1, Ordering::SeqCst) == 1 {
+    fn leave(&self) {
+        if self.endpoint.count(self.kind).fetch_sub(1, Ordering::SeqCst) == 1 {
             self.endpoint.idle.notify_waiters();
         }
     }
@@ -255,9 +291,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let count =
-            if self.is_upgraded { &self.endpoint.upgraded } else { &self.endpoint.in_flight };
-        self.leave(count);
+        self.leave();
     }
 }
 
@@ -273,7 +307,7 @@ mod tests {
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], 1).into())],
             probation_ms: 0,
-            namespace: None,
+            peer: None,
             probe: None,
         })
     }
@@ -303,6 +337,18 @@ mod tests {
     }
 
     #[test]
+    fn a_draining_endpoint_lets_no_other_node_in_and_holds_what_is_there() {
+        let endpoint = endpoint();
+        let relayed = endpoint.enter_relayed().expect("taken");
+        assert_eq!((endpoint.in_flight(), endpoint.relayed(), endpoint.held()), (0, 1, 1));
+        assert!(endpoint.become_state(State::Draining));
+        assert!(endpoint.enter_relayed().is_none());
+        assert_eq!(endpoint.held(), 1);
+        drop(relayed);
+        assert_eq!(endpoint.held(), 0);
+    }
+
+    #[test]
     fn the_next_process_knows_an_endpoint_as_it_was() {
         let mut about = endpoint().about.clone();
         about.probation_ms = 1000;
@@ -313,6 +359,14 @@ mod tests {
         let proven = Endpoint::standing(Standing { ready_ms: Some(1000), ..standing });
         assert!(proven.is_proven());
         assert!(proven.stands().ready_ms.is_some_and(|millis| millis >= 1000));
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_understood() {
+        let kept = r#"{"task": "t", "task_name": "s.1.t", "service": "s", "release": "",
+            "addresses": [[80, "127.0.0.1:1"]], "namespace": null}"#;
+        let about: Description = serde_json::from_str(kept).expect("understood");
+        assert_eq!(about, endpoint().about);
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ use crate::{
     endpoint::{Endpoint, InFlight, State},
     message::request::Asked,
     page::Page,
-    pool::Check,
+    pool::{Check, Key},
     reach,
     relay::{self, Broken, Passed},
     stats::Failure,
@@ -114,14 +114,17 @@ async fn send(
     for attempt in 0..ATTEMPTS {
         let Some(in_flight) = enter(pool, &tried, !may_repeat, attempt == 0).await else { break };
         let endpoint = Arc::clone(in_flight.endpoint());
-        let Some(address) = endpoint.address(route.target_port) else { break };
+        if endpoint.address(route.target_port).is_none() {
+            break;
+        }
         if attempt > 0 {
             endpoint.counters.retried();
         }
         let check = if may_repeat { Check::Cheap } else { Check::Now };
-        let mut stream = match worker.pool.kept(address, check, worker.now()) {
+        let key = Key::new(&endpoint, route.target_port);
+        let mut connection = match worker.pool.kept(key, check, worker.now()) {
             Some(kept) => kept,
-            None => match reach::connect(&endpoint, address).await {
+            None => match reach::connect(&worker.peers, &endpoint, route.target_port).await {
                 Ok(new) => new,
                 Err(_) => {
                     worker.suspect(&endpoint);
@@ -134,17 +137,18 @@ async fn send(
         client.visitor.talks_with(endpoint.number);
         let mut buffer = Buffer::new(&worker.spare);
         let mut out = worker.spare.text();
-        let mut between = Between { stream: &mut stream, buffer: &mut buffer, out: &mut out };
+        let stream = &mut connection.stream;
+        let mut between = Between { stream, buffer: &mut buffer, out: &mut out };
         let passed = talk(client, asked, head, &mut between, &endpoint, started).await;
         worker.spare.put_text(out);
         match passed {
             Ok(passed) if passed.is_switch => {
-                switch(client, &mut stream, &buffer, in_flight).await;
+                switch(client, &mut connection.stream, &buffer, in_flight).await;
                 return Ok(After::Close);
             }
             Ok(passed) => {
                 if passed.endpoint_keeps && endpoint.state() < State::Draining {
-                    worker.pool.put(address, stream, worker.now());
+                    worker.pool.put(key, connection, worker.now());
                 }
                 return Ok(match (asked.framing.is_over(), passed.client_keeps) {
                     (true, true) => After::Again,
@@ -153,8 +157,8 @@ async fn send(
                 });
             }
             // Other kept connections are no better than this one.
-            Err(Broken::Unsent) => worker.pool.flush(address),
-            Err(Broken::NoAnswer) if may_repeat => worker.pool.flush(address),
+            Err(Broken::Unsent) => worker.pool.flush(endpoint.number),
+            Err(Broken::NoAnswer) if may_repeat => worker.pool.flush(endpoint.number),
             Err(Broken::NoAnswer | Broken::Garbled) => {
                 return Err(Lost::new(Failure::Cut, Some(endpoint)));
             }
@@ -295,7 +299,12 @@ async fn switch(
         copy_bidirectional(&mut client.stream, stream).await
     };
     tokio::select! {
-        _ = both => {}
+        both = both => {
+            if both.is_err() {
+                // What broke off must not look like the end.
+                let _ = client.stream.set_zero_linger();
+            }
+        }
         () = in_flight.endpoint().is_cut() => {}
     }
 }

@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     endpoint::{Endpoint, State},
+    peer::Peers,
     reach,
 };
 
@@ -120,7 +121,11 @@ pub(crate) trait Listener: Send + Sync + 'static {
 }
 
 /// Looks at an endpoint until it is drained.
-pub(crate) async fn watch(endpoint: Arc<Endpoint>, listener: Arc<impl Listener>) {
+pub(crate) async fn watch(
+    endpoint: Arc<Endpoint>,
+    peers: Arc<Peers>,
+    listener: Arc<impl Listener>,
+) {
     let mut health = Health::default();
     let mut pause = FIRST;
     loop {
@@ -129,7 +134,7 @@ pub(crate) async fn watch(endpoint: Arc<Endpoint>, listener: Arc<impl Listener>)
             return;
         }
         let began = Instant::now();
-        let seen = look(&endpoint, health.is_probe_due(state)).await;
+        let seen = look(&endpoint, &peers, health.is_probe_due(state)).await;
         match health.hears(seen, began, Instant::now()) {
             Verdict::Ready => {
                 if endpoint.become_state(State::Ready) {
@@ -183,15 +188,23 @@ fn give_or_take(wait: Duration) -> Duration {
     wait * (900 + chance) / 1000
 }
 
-async fn look(endpoint: &Endpoint, is_probe_due: bool) -> Seen {
+async fn look(endpoint: &Endpoint, peers: &Peers, is_probe_due: bool) -> Seen {
     let mut first = None;
-    for (_, address) in &endpoint.about.addresses {
-        match reach::within(endpoint, *address, ACCEPT).await {
-            Ok(stream) => _ = first.get_or_insert((stream, *address)),
-            Err(error) => return heard(&error),
+    for (target, address) in &endpoint.about.addresses {
+        match reach::within(peers, endpoint, *target, ACCEPT).await {
+            Ok(connection) => {
+                // The port of another node's ingress is none of the task's.
+                let port = if endpoint.about.peer.is_some() { *target } else { address.port() };
+                first.get_or_insert((connection, SocketAddr::new(address.ip(), port)));
+            }
+            Err(error) => {
+                tracing::debug!(task = endpoint.about.task_name, %error, "not reached");
+                return heard(&error);
+            }
         }
     }
-    let Some((stream, address)) = first else { return Seen::Refuses };
+    let Some((mut connection, address)) = first else { return Seen::Refuses };
+    let stream = &mut connection.stream;
     match &endpoint.about.probe {
         Some(path) if is_probe_due => match timeout(ANSWER, ask(stream, address, path)).await {
             Ok(Ok(true)) => Seen::Well,
@@ -218,7 +231,7 @@ fn heard(error: &io::Error) -> Seen {
 }
 
 /// Whether a GET is answered with 2xx or 3xx.
-async fn ask(mut stream: TcpStream, address: SocketAddr, path: &str) -> io::Result<bool> {
+async fn ask(stream: &mut TcpStream, address: SocketAddr, path: &str) -> io::Result<bool> {
     if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }

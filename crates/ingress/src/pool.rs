@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
     os::fd::AsFd,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -10,6 +9,8 @@ use std::{
 
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
+
+use crate::{endpoint::Endpoint, reach::Connection};
 
 /// Backends close idle connections after 5 s (Node.js) or later; ours go before.
 /// The clock counts whole seconds, so this is between two and four.
@@ -27,7 +28,7 @@ pub(crate) enum Check {
 
 /// A connection that waits for its next request.
 struct Idle {
-    stream: TcpStream,
+    connection: Connection,
     /// On the worker's clock, in seconds.
     since: u32,
 }
@@ -38,13 +39,27 @@ impl Idle {
     }
 }
 
-/// Idle connections to one address.
+/// Where a connection leads: no two tasks share one, whatever their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The endpoint's number.
+    endpoint: u64,
+    target_port: u16,
+}
+
+impl Key {
+    pub(crate) fn new(endpoint: &Endpoint, target_port: u16) -> Self {
+        Self { endpoint: endpoint.number, target_port }
+    }
+}
+
+/// Idle connections to one port of an endpoint.
 struct Kept {
-    address: SocketAddr,
+    key: Key,
     idle: Vec<Idle>,
 }
 
-/// Idle connections by address. There are few addresses: looking at each is quicker than a map.
+/// Idle connections. There are few endpoints: looking at each is quicker than a map.
 #[derive(Clone, Default)]
 pub(crate) struct Pool {
     kept: Rc<RefCell<Vec<Kept>>>,
@@ -52,30 +67,33 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A kept connection that is still good.
-    pub(crate) fn kept(&self, address: SocketAddr, check: Check, now: u32) -> Option<TcpStream> {
+    pub(crate) fn kept(&self, key: Key, check: Check, now: u32) -> Option<Connection> {
         let mut all = self.kept.borrow_mut();
-        let kept = all.iter_mut().find(|kept| kept.address == address)?;
+        let kept = all.iter_mut().find(|kept| kept.key == key)?;
         while let Some(one) = kept.idle.pop() {
-            if one.is_fresh(now) && is_quiet(&one.stream, check) {
-                return Some(one.stream);
+            if one.is_fresh(now) && is_quiet(&one.connection.stream, check) {
+                return Some(one.connection);
             }
         }
         None
     }
 
-    pub(crate) fn put(&self, address: SocketAddr, stream: TcpStream, now: u32) {
+    pub(crate) fn put(&self, key: Key, connection: Connection, now: u32) {
+        if !connection.may_be_kept() {
+            return;
+        }
         let mut all = self.kept.borrow_mut();
-        let one = Idle { stream, since: now };
-        match all.iter_mut().find(|kept| kept.address == address) {
+        let one = Idle { connection, since: now };
+        match all.iter_mut().find(|kept| kept.key == key) {
             Some(kept) if kept.idle.len() < KEPT_PER_ENDPOINT => kept.idle.push(one),
             Some(_) => {}
-            None => all.push(Kept { address, idle: vec![one] }),
+            None => all.push(Kept { key, idle: vec![one] }),
         }
     }
 
-    /// Closes all idle connections to an address.
-    pub(crate) fn flush(&self, address: SocketAddr) {
-        self.kept.borrow_mut().retain(|kept| kept.address != address);
+    /// Closes all idle connections to the endpoint of this number.
+    pub(crate) fn flush(&self, endpoint: u64) {
+        self.kept.borrow_mut().retain(|kept| kept.key.endpoint != endpoint);
     }
 
     /// Closes what was idle for too long.

@@ -19,6 +19,7 @@ use crate::{
     control::{Command, Leaving, Predecessor, Server, Sockets, listen},
     endpoint::Endpoint,
     handover::{self, HandoverError, Inheritance},
+    peer::{Gate, Node, Peers},
     table::{Saved, Table},
     worker,
 };
@@ -40,6 +41,8 @@ pub struct Config {
     /// Takes over from the process that listens on the socket; what is long-lived there may stay for
     /// so long at most. Its address stays as well.
     pub takes_over: Option<Duration>,
+    /// As a node among others; also of the process before.
+    pub node: Option<Node>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +61,16 @@ pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), 
     let (ending, ends) = watch::channel(false);
     let Some(within) = config.takes_over else {
         let listener = net::unix_listener(&config.socket, 0o600)?;
-        let server = start(&config, config.address, &ends)?;
+        let server = start(&config, config.address, config.node.clone(), &ends)?;
         restore(&server).await;
+        server.admit_peers(None);
         serve(&server, listener, &ending, shutdown).await;
         return Ok(());
     };
-    let inheritance = handover::ask(&config.socket).await?;
+    let mut inheritance = handover::ask(&config.socket).await?;
     let beside = net::UnixBeside::new(&config.socket, 0o600)?;
-    let server = start(&config, inheritance.handed.address, &ends)?;
+    let node = config.node.clone().or(inheritance.handed.node.take());
+    let server = start(&config, inheritance.handed.address, node, &ends)?;
     match inherit(&server, inheritance, within).await {
         Ok(before) => {
             let listener = beside.take_place()?;
@@ -78,6 +83,7 @@ pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), 
         Err(error) => {
             // The other one goes on; whoever came in here, or waits in a socket of its own, is answered.
             server.with_sockets(Sockets::clear);
+            server.gate.close();
             ending.send_replace(true);
             finish(&server).await;
             Err(error)
@@ -88,14 +94,17 @@ pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> Result<(), 
 fn start(
     config: &Config,
     address: IpAddr,
+    node: Option<Node>,
     ends: &watch::Receiver<bool>,
 ) -> Result<Arc<Server>, Error> {
     let table = Arc::new(Table::default());
+    let peers = Arc::new(Peers::new(node.as_ref()));
     let open = Arc::new(AtomicUsize::new(0));
     let mut workers = Vec::new();
     for number in 0..config.workers.max(1) {
         let (sender, commands) = mpsc::channel(256);
-        worker::spawn(number, Arc::clone(&table), Arc::clone(&open), commands, ends.clone())?;
+        let shared = (Arc::clone(&table), Arc::clone(&peers));
+        worker::spawn(number, shared, Arc::clone(&open), commands, ends.clone())?;
         workers.push(sender);
     }
     let (events, _) = broadcast::channel(1024);
@@ -103,6 +112,9 @@ fn start(
         table,
         workers,
         address,
+        node,
+        peers,
+        gate: Gate::default(),
         saved: config.saved.clone(),
         saving: Arc::default(),
         events,
@@ -146,9 +158,11 @@ async fn inherit(
     let by_port = routes.iter().map(|route| (route.published_port, Arc::new(route.clone())));
     // Nobody may come in by a port before it is known where it leads.
     server.table.routes.store(Arc::new(by_port.collect()));
+    let gate = server.node.as_ref().and_then(|node| sockets.remove(&node.address));
     for (address, sockets) in sockets {
         server.listen_on(address, sockets).await?;
     }
+    server.admit_peers(gate.and_then(|sockets| sockets.into_iter().find_map(Arc::into_inner)));
     let before = inheritance.serves(within).await?;
     let kept = server.predecessor.lock();
     *kept.unwrap_or_else(std::sync::PoisonError::into_inner) = Some(before.clone());
@@ -178,6 +192,7 @@ async fn serve(
     }
     // Theirs is to be the last hold on the sockets: they admit who waits in them.
     server.with_sockets(Sockets::clear);
+    server.gate.close();
     ending.send_replace(true);
     finish(server).await;
     // The process that took over hears it by the end of its connection.
@@ -215,7 +230,7 @@ async fn finish(server: &Server) {
     let deadline = Instant::now() + DRAIN;
     let busy = || {
         let all = server.table.all();
-        all.iter().map(|endpoint| endpoint.in_flight() + endpoint.upgraded()).sum::<usize>() > 0
+        all.iter().map(|endpoint| endpoint.held()).sum::<usize>() > 0
     };
     while busy() && Instant::now() < deadline {
         sleep(LOOK).await;

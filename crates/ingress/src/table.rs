@@ -68,7 +68,7 @@ impl Pool {
         let in_turn = || (0..count).filter_map(|step| endpoints.get((first + step) % count));
         let best = |state: State| {
             in_turn().filter(|e| e.state() == state && !avoid.contains(&e.number)).min_by_key(|e| {
-                let is_remote = e.about.namespace.is_some();
+                let is_remote = e.about.peer.is_some();
                 (needs_proof && !e.is_proven(), is_remote, e.in_flight())
             })
         };
@@ -207,7 +207,7 @@ mod tests {
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], port).into())],
             probation_ms: 0,
-            namespace: node.map(Into::into),
+            peer: node.map(Into::into),
             probe: None,
         }
     }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_node_sends_requests_to_others_only_when_it_has_nobody_of_its_own() {
         let table = Table::default();
-        let remote = new(table.add(about("remote", 1, Some("/n"))));
+        let remote = new(table.add(about("remote", 1, Some("n2"))));
         remote.become_state(State::Ready);
         assert_eq!(picked(&table, false), "remote");
         let local = new(table.add(Description { probation_ms: 60_000, ..about("local", 2, None) }));

@@ -28,18 +28,23 @@ pub(crate) async fn relay(worker: Rc<Worker>, route: &Route, mut client: TcpStre
     while let Some(endpoint) = pool.pick(&tried, true) {
         tried.push(endpoint.number);
         let Some(in_flight) = endpoint.enter() else { continue };
-        let Some(address) = endpoint.address(route.target_port) else { return };
-        let Ok(mut backend) = reach::connect(&endpoint, address).await else {
+        let Ok(mut backend) = reach::connect(&worker.peers, &endpoint, route.target_port).await
+        else {
             worker.suspect(&endpoint);
             continue;
         };
         let in_flight = in_flight.upgrade();
         let both = async {
-            backend.write_all(&preface).await?;
-            copy_bidirectional(&mut client, &mut backend).await
+            backend.stream.write_all(&preface).await?;
+            copy_bidirectional(&mut client, &mut backend.stream).await
         };
         tokio::select! {
-            _ = both => {}
+            both = both => {
+                if both.is_err() {
+                    // What broke off must not look like the end.
+                    let _ = client.set_zero_linger();
+                }
+            }
             () = endpoint.is_cut() => {}
         }
         drop(in_flight);

@@ -25,6 +25,7 @@ use crate::{
     door::Door,
     endpoint::{Endpoint, State},
     message::request,
+    peer::Peers,
     pool::Pool,
     table::{Protocol, Table},
     tcp,
@@ -39,9 +40,9 @@ pub(crate) enum Command {
     Unlisten {
         port: u16,
     },
-    /// Close kept connections to these addresses, and say so.
+    /// Close kept connections to the endpoint of this number, and say so.
     Flush {
-        addresses: Vec<SocketAddr>,
+        endpoint: u64,
         done: oneshot::Sender<()>,
     },
     /// Nobody waits for this endpoint any longer.
@@ -55,6 +56,7 @@ pub(crate) enum Command {
 /// What the requests of one worker share.
 pub(crate) struct Worker {
     pub(crate) table: Arc<Table>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) pool: Pool,
     pub(crate) spare: Spare,
     /// Connections of clients, and sockets that admit them, of all workers.
@@ -97,7 +99,7 @@ impl Worker {
 /// Starts a worker's thread.
 pub(crate) fn spawn(
     number: usize,
-    table: Arc<Table>,
+    (table, peers): (Arc<Table>, Arc<Peers>),
     open: Arc<AtomicUsize>,
     commands: mpsc::Receiver<Command>,
     ends: watch::Receiver<bool>,
@@ -110,6 +112,7 @@ pub(crate) fn spawn(
         let _ = getrandom::fill(&mut seed);
         let worker = Rc::new(Worker {
             table,
+            peers,
             pool: Pool::default(),
             spare: Spare::default(),
             open,
@@ -138,22 +141,18 @@ async fn run(
             Some(Command::Listen { port, listener }) => {
                 let Ok(listener) = TcpListener::from_std(listener) else { continue };
                 let (door, stops) = ports.open(port);
-                let opened = Counted::new(&worker);
+                let opened = Counted::new(&worker.open);
                 let worker = Rc::clone(&worker);
                 let entrance = Entrance { worker, port, door, _opened: opened };
                 spawn_local(accept(entrance, listener, stops));
             }
             Some(Command::Unlisten { port }) => ports.close(port),
-            Some(Command::Flush { addresses, done }) => {
-                for address in addresses {
-                    worker.pool.flush(address);
-                }
+            Some(Command::Flush { endpoint, done }) => {
+                worker.pool.flush(endpoint);
                 let _ = done.send(());
             }
             Some(Command::Cut { endpoint }) => {
-                for (_, address) in &endpoint.about.addresses {
-                    worker.pool.flush(*address);
-                }
+                worker.pool.flush(endpoint.number);
                 for door in ports.doors.borrow().iter() {
                     door.cut(endpoint.number);
                 }
@@ -228,18 +227,18 @@ async fn sweep(worker: Rc<Worker>, ports: Rc<Ports>) {
 }
 
 /// One of the connections and sockets that this process has open.
-struct Counted(Rc<Worker>);
+pub(crate) struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    fn new(worker: &Rc<Worker>) -> Self {
-        worker.open.fetch_add(1, Ordering::SeqCst);
-        Self(Rc::clone(worker))
+    pub(crate) fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(open))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -255,7 +254,7 @@ impl Entrance {
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let (worker, port) = (Rc::clone(&self.worker), self.port);
-        let counted = Counted::new(&worker);
+        let counted = Counted::new(&worker.open);
         match worker.table.route(port) {
             Some(route) if route.protocol != Protocol::Http => {
                 spawn_local(async move {

@@ -40,7 +40,7 @@ where
         release: String::new(),
         addresses: vec![(80, address)],
         probation_ms: 0,
-        namespace: None,
+        peer: None,
         probe: None,
     };
     stage.tell(Command::Publish { endpoint }).await;

@@ -1,133 +1,26 @@
 //! One ingress takes over from another while clients of every kind are at it: nobody is refused, and
 //! nobody is cut.
 
+#[path = "traffic/load.rs"]
+mod load;
 #[path = "traffic/stage.rs"]
 #[expect(dead_code, reason = "the rest is used by other tests")]
 mod stage;
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use ingress::control::{Command, Drain, Event};
+use load::{Load, echo, echoes};
 use stage::{Backend, Stage};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpStream, UnixStream},
-    task::{JoinHandle, JoinSet},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    task::JoinHandle,
     time::timeout,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Clients that go on until they are told to end.
-struct Load {
-    clients: JoinSet<Result<(), String>>,
-    ends: Arc<AtomicBool>,
-    /// Answers that came.
-    answers: Arc<AtomicUsize>,
-}
-
-impl Load {
-    fn start(port: u16) -> Self {
-        let mut load =
-            Self { clients: JoinSet::new(), ends: Arc::default(), answers: Arc::default() };
-        for number in 0..6 {
-            let (ends, answers) = (Arc::clone(&load.ends), Arc::clone(&load.answers));
-            load.clients.spawn(async move {
-                let mut kept = None;
-                while !ends.load(Ordering::SeqCst) {
-                    let (method, keeps) = (["GET", "POST"][number % 2], number < 4);
-                    let asked = ask(port, method, keeps, &mut kept).await;
-                    asked.map_err(|error| format!("{method}, kept {keeps}: {error}"))?;
-                    answers.fetch_add(1, Ordering::SeqCst);
-                }
-                Ok(())
-            });
-        }
-        load
-    }
-
-    /// Waits for some more answers.
-    async fn goes_on(&self) {
-        let from = self.answers.load(Ordering::SeqCst);
-        let more = timeout(PATIENCE, async {
-            while self.answers.load(Ordering::SeqCst) < from + 200 {
-                assert!(self.clients.len() == 6, "the clients go on");
-                tokio::task::yield_now().await;
-            }
-        });
-        assert!(more.await.is_ok(), "{} answers", self.answers.load(Ordering::SeqCst));
-    }
-
-    async fn end(mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        while let Some(client) = self.clients.join_next().await {
-            assert_eq!(client.expect("no panic"), Ok(()));
-        }
-    }
-}
-
-/// One request over the connection that was kept, or over a new one.
-async fn ask(
-    port: u16,
-    method: &str,
-    keeps: bool,
-    kept: &mut Option<BufReader<TcpStream>>,
-) -> io::Result<()> {
-    let mut stream = match kept.take() {
-        Some(stream) => stream,
-        None => BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?),
-    };
-    let connection = if keeps { "keep-alive" } else { "close" };
-    let text = format!(
-        "{method} / HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\nContent-Length: 0\r\n\r\n"
-    );
-    stream.write_all(text.as_bytes()).await?;
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).await? == 0 {
-            return Err(io::Error::other(format!("ended after {head:?}")));
-        }
-    }
-    let head = head.to_lowercase();
-    let length = head.split("content-length: ").nth(1).and_then(|text| text.lines().next());
-    let mut body = vec![0; length.and_then(|text| text.parse().ok()).unwrap_or(0)];
-    stream.read_exact(&mut body).await?;
-    if !head.contains(" 200 ") {
-        return Err(io::Error::other(head));
-    }
-    if keeps && !head.contains("connection: close") {
-        *kept = Some(stream);
-    }
-    Ok(())
-}
-
-/// A connection on which everything comes back.
-async fn echo(port: u16) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
-    let text = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
-    stream.write_all(text.as_bytes()).await.expect("written");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.expect("switched"));
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101 "));
-    stream
-}
-
-async fn echoes(stream: &mut TcpStream) {
-    stream.write_all(b"hello").await.expect("written");
-    let mut back = [0; 5];
-    timeout(PATIENCE, stream.read_exact(&mut back)).await.expect("in time").expect("comes back");
-    assert_eq!(&back, b"hello");
-}
 
 async fn ends(process: JoinHandle<Result<(), ingress::Error>>) {
     let ended = timeout(PATIENCE, process).await.expect("it ends").expect("no panic");
@@ -244,6 +137,7 @@ async fn a_successor_without_anybody_to_succeed_says_so() {
         address: [127, 0, 0, 1].into(),
         workers: 1,
         takes_over: Some(HOUR),
+        node: None,
     };
     let (_shutdown, ends) = tokio::sync::watch::channel(false);
     let error = ingress::run(config, ends).await.expect_err("nobody is there").to_string();

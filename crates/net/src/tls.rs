@@ -4,6 +4,7 @@
 //! `--tlscacert`, `--tlscert` and `--tlskey` name them.
 
 mod connect;
+mod latest;
 mod listen;
 
 use std::{
@@ -20,7 +21,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-pub use connect::{ClientStream, Connector};
+pub use connect::{ClientStream, Connector, Renewed};
 pub use listen::TlsListener;
 
 /// The three files that either side needs.
@@ -65,6 +66,15 @@ impl Peer {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl TlsFiles {
+    /// A Swarm node's own, in the folder where Docker keeps and renews them.
+    pub fn of_swarm_node(folder: &Path) -> Self {
+        Self {
+            ca: folder.join("swarm-root-ca.crt"),
+            cert: folder.join("swarm-node.crt"),
+            key: folder.join("swarm-node.key"),
+        }
+    }
+
     fn authorities(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {

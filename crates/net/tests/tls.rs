@@ -171,6 +171,26 @@ async fn new_certificates_are_taken_and_open_connections_go_on() {
 }
 
 #[tokio::test]
+async fn a_closed_listener_lets_in_who_is_at_the_handshake_and_then_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ours = Authority::new();
+    let listener = listen(ours.write(folder.path(), "server"));
+    let address = listener.local_addr();
+    let friend = Connector::new(&ours.write(folder.path(), "friend")).expect("usable");
+    let early = tcp(address).await;
+    // The handshake of one that came later is over: the early one's has begun.
+    friend.connect("localhost", tcp(address).await).await.expect("let in");
+    listener.accept_one().await.expect("the later one");
+    listener.close();
+    let (shaken, accepted) =
+        tokio::join!(friend.connect("localhost", early), listener.accept_one());
+    accepted.expect("the early one");
+    says(&mut shaken.expect("let in")).await.expect_err("its other end was dropped");
+    assert!(timeout(PATIENCE, listener.accept_one()).await.expect("in time").is_err());
+    TcpStream::connect(address).await.expect_err("nobody listens");
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_used_are_named_at_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let good = Authority::new().write(folder.path(), "server");

@@ -5,7 +5,7 @@
 //! [`Event::Connected`] control sends a full [`Command::Sync`] first, so neither side ever relies
 //! on the other's memory.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,12 +39,13 @@ pub struct Endpoint {
     pub service: String,
     /// Release label of the service, empty when there is none.
     pub release: String,
-    /// Target port → address. One entry per published target port.
+    /// Target port → address; of a task of another node, that of the ingress there. One entry per
+    /// published target port.
     pub addresses: Vec<(u16, SocketAddr)>,
     /// How long it is on probation: the update's monitor time.
     pub probation: Duration,
-    /// The network namespace in which the addresses mean something; the ingress's own when none.
-    pub namespace: Option<PathBuf>,
+    /// The id of the node on which it is, when that is another one.
+    pub peer: Option<String>,
     /// The path of an HTTP request by which the ingress sees whether it is well.
     pub probe: Option<String>,
 }

@@ -87,6 +87,10 @@ pub struct Ingress {
     /// With --upgrade: how long WebSockets and raw connections of the one before may stay
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub cut_after: std::time::Duration,
+    /// On a node of a Swarm: reach tasks of other nodes, and let those reach this one's, with the
+    /// certificates in this folder [set by `keel daemon --swarm`]
+    #[arg(long, value_name = "DIR")]
+    pub node_certificates: Option<PathBuf>,
     #[arg(long, hide = true, conflicts_with = "upgrade")]
     pub takes_over: bool,
     #[arg(long, hide = true)]

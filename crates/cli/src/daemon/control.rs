@@ -58,7 +58,6 @@ impl Control {
             docker: PathBuf::from(docker),
             socket: place::engine_socket(state),
             version: env!("CARGO_PKG_VERSION"),
-            link: link_image(keel),
         };
         let follower = follower::Follower::start(&config, commands, events, stats)
             .await
@@ -74,24 +73,12 @@ impl Control {
             Self::Follower(follower, _lock) => follower.shutdown().await,
         }
     }
-}
 
-/// `keel` itself, with a command that does nothing.
-fn link_image(keel: &Path) -> Option<follower::LinkImage> {
-    let artifact = stack::Artifact {
-        files: [("/keel".to_owned(), keel.to_string_lossy().into_owned())].into(),
-        entrypoint: vec!["/keel".to_owned(), "hold".to_owned()],
-        ..stack::Artifact::default()
-    };
-    let name = concat!("evenkeel-link:", env!("CARGO_PKG_VERSION"));
-    match ops::build::make(name, &artifact, Path::new("/")) {
-        Ok(image) => {
-            let archive = image.archive.into();
-            Some(follower::LinkImage { name: name.to_owned(), archive })
-        }
-        Err(error) => {
-            tracing::warn!(%error, "tasks of other nodes will not be reached from this one");
-            None
+    /// The certificates by which the ingress is known to those of other nodes.
+    pub(super) fn certificates(&self) -> Option<PathBuf> {
+        match self {
+            Self::Engine(_) => None,
+            Self::Follower(follower, _) => Some(follower.certificates().to_owned()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `keel ingress`: the data plane as its own process.
 
+use std::net::Ipv4Addr;
+
 use tokio::sync::watch;
 
 use super::{Signals, log_to_stderr, private_folder, process, runtime, upgrade};
@@ -9,6 +11,9 @@ use crate::{
     output::Output,
     place,
 };
+
+/// Threads for what is not a client's: control, looks at health, and connections of other nodes.
+const RELAYING: usize = 2;
 
 /// Runs until it is told to end, or has another one take over.
 pub fn run(globals: &args::Globals, ingress: &args::Ingress, output: Output) -> Outcome {
@@ -28,8 +33,12 @@ pub fn run(globals: &args::Globals, ingress: &args::Ingress, output: Output) -> 
         address: ingress.publish_address,
         workers: ingress.workers.unwrap_or_else(processors),
         takes_over: ingress.takes_over.then_some(ingress.cut_after),
+        node: ingress.node_certificates.clone().map(|certificates| ingress::Node {
+            address: (Ipv4Addr::UNSPECIFIED, follower::peer::RELAY_PORT).into(),
+            certificates,
+        }),
     };
-    runtime(1)?.block_on(async {
+    runtime(RELAYING)?.block_on(async {
         let mut signals = Signals::new()?;
         process::allow_many_descriptors();
         let (shutdown, ends) = watch::channel(false);

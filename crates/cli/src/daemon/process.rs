@@ -50,6 +50,8 @@ pub(super) struct Ingress {
     pub(super) keel: PathBuf,
     pub(super) state: PathBuf,
     pub(super) address: IpAddr,
+    /// The folder of this node's certificates, where there may be other nodes.
+    pub(super) certificates: Option<PathBuf>,
 }
 
 impl Ingress {
@@ -81,6 +83,9 @@ impl Ingress {
             .arg(&self.state)
             .arg("--publish-address")
             .arg(self.address.to_string());
+        if let Some(certificates) = &self.certificates {
+            command.arg("--node-certificates").arg(certificates);
+        }
         Ok(command)
     }
 }

@@ -235,7 +235,7 @@ fn endpoint(endpoint: ours::Endpoint) -> ingress::endpoint::Description {
         release: endpoint.release,
         addresses: endpoint.addresses,
         probation_ms: u64::try_from(endpoint.probation.as_millis()).unwrap_or(u64::MAX),
-        namespace: endpoint.namespace,
+        peer: endpoint.peer,
         probe: endpoint.probe,
     }
 }

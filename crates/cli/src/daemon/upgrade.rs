@@ -36,6 +36,7 @@ pub(super) fn run(state: &Path, ingress: &args::Ingress, output: Output) -> Outc
         keel: own_binary()?,
         state: state.to_owned(),
         address: ingress.publish_address,
+        certificates: ingress.node_certificates.clone(),
     };
     let new = replace(&spawn, &old, ingress.cut_after, ingress.workers)?.id();
     if output.json {

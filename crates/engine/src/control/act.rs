@@ -153,7 +153,7 @@ impl Loop {
             release: label(&service.spec, "evenkeel.release").unwrap_or_default(),
             addresses: self.driver.addresses(id),
             probation: service.spec.update.monitor,
-            namespace: None,
+            peer: None,
             // The engine's own prober asks it.
             probe: None,
         })

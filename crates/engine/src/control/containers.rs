@@ -207,7 +207,7 @@ impl Loop {
             release: String::new(),
             addresses: self.driver.addresses(&own.id),
             probation: Duration::ZERO,
-            namespace: None,
+            peer: None,
             probe: None,
         }
     }

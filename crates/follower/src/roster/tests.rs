@@ -14,7 +14,6 @@ struct Scene {
     roster: Roster,
     view: View,
     local: Local,
-    links: BTreeMap<String, PathBuf>,
     now: u64,
 }
 
@@ -25,8 +24,6 @@ impl Scene {
             release: "1".to_owned(),
             ports: vec![(5000, 5000, Protocol::Http)],
             probe: Some("/health".to_owned()),
-            networks: Default::default(),
-            link: None,
             monitor: Duration::from_secs(5),
             upgraded: Duration::from_secs(20),
             is_changing: false,
@@ -44,7 +41,7 @@ impl Scene {
             nodes: BTreeMap::from([("n1".to_owned(), node)]),
         };
         let local = Local { node: "n1".to_owned(), containers: BTreeMap::new() };
-        Self { roster: Roster::default(), view, local, links: BTreeMap::new(), now: SECOND }
+        Self { roster: Roster::default(), view, local, now: SECOND }
     }
 
     /// A task that runs on this node; with `waits` its stop is ours.
@@ -69,7 +66,7 @@ impl Scene {
             grace: Duration::from_secs(10),
         });
         let address = Some([172, 18, 0, 3].into());
-        let container = Container { address, is_unhealthy: false, labels: BTreeMap::new() };
+        let container = Container { task: id.to_owned(), address, is_unhealthy: false };
         self.local.containers.insert(format!("c-{id}"), container);
         self
     }
@@ -95,7 +92,7 @@ impl Scene {
 
     /// What the ingress is told now, in short.
     fn told(&mut self) -> Vec<String> {
-        let commands = self.roster.look(Time(self.now), &self.view, &self.local, &self.links);
+        let commands = self.roster.look(Time(self.now), &self.view, &self.local);
         commands
             .into_iter()
             .map(|command| match command {
@@ -118,15 +115,17 @@ fn a_running_task_is_published_where_the_host_reaches_it() {
 }
 
 #[test]
-fn a_task_elsewhere_waits_for_a_link_to_its_network() {
+fn a_task_elsewhere_is_reached_through_the_ingress_of_its_node() {
     let mut scene = Scene::new();
-    scene.runs("a", "1", false).task("a").node = "n2".to_owned();
-    assert_eq!(scene.told(), ["1 routes"]);
-    scene.links.insert("net".to_owned(), "/proc/7/ns/net".into());
+    let task = scene.runs("a", "1", false).task("a");
+    (task.node, task.addresses) = ("n2".to_owned(), Vec::new());
+    assert_eq!(scene.told(), ["1 routes"], "nobody knows where that node is");
+    let node = Node { address: "192.0.2.2".to_owned(), ..scene.view.nodes["n1"].clone() };
+    scene.view.nodes.insert("n2".to_owned(), node);
     assert_eq!(scene.told(), ["publish a"]);
     let endpoint = scene.roster.endpoint("a").expect("known");
-    assert_eq!(endpoint.addresses, [(5000, ([10, 0, 1, 7], 5000).into())]);
-    assert_eq!(endpoint.namespace.as_deref(), Some("/proc/7/ns/net".as_ref()));
+    assert_eq!(endpoint.addresses, [(5000, ([192, 0, 2, 2], 7481).into())]);
+    assert_eq!(endpoint.peer.as_deref(), Some("n2"));
     assert_eq!(endpoint.probe.as_deref(), Some("/health"));
 }
 

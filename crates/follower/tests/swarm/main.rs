@@ -37,6 +37,30 @@ fn releases_on_a_swarm_lose_no_request_on_any_node() {
 }
 
 #[test]
+fn a_node_without_tasks_or_even_docker_goes_on_answering() {
+    let Some(stage) = Stage::raise(1, 1) else { return };
+    stage.keel(0, &["deploy", "--skip-build", "--version", "1", "st"]).succeeds();
+    let requests = Requests::start(stage.entries());
+    requests.await_count(200);
+    stage.keel(0, &["node", "drain", "node1", "--yes"]).succeeds();
+    let at_worker = Requests::start(stage.entries()[1..].to_vec());
+    at_worker.await_count(200);
+    stage.keel(0, &["deploy", "--skip-build", "--version", "2", "st"]).succeeds();
+    at_worker.await_answer("v=2");
+
+    stage.stop_docker(1);
+    at_worker.await_count(200);
+    // What is released now is known there all the same.
+    stage.keel(0, &["deploy", "--skip-build", "--version", "1", "st"]).succeeds();
+    at_worker.await_answer("v=1");
+    at_worker.await_count(200);
+    for requests in [requests, at_worker] {
+        let counted = requests.end();
+        assert_eq!(counted.failed, Vec::<String>::new(), "of {} requests", counted.answered);
+    }
+}
+
+#[test]
 fn nodes_are_shown_reached_and_images_brought_to_them() {
     let Some(stage) = Stage::raise(1, 1) else { return };
     // Only the manager has the images; the deploy brings them to the worker.

@@ -114,6 +114,11 @@ impl Stage {
         assert!(killed.success());
     }
 
+    /// Docker ends on a node, and its containers with it.
+    pub fn stop_docker(&self, node: usize) {
+        self.lab.stop_daemon(node).expect("Docker ends");
+    }
+
     /// Where requests come in: every node.
     pub fn entries(&self) -> Vec<SocketAddr> {
         self.lab.nodes().iter().map(|node| SocketAddr::from((node.address, PORT))).collect()

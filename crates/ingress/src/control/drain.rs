@@ -1,7 +1,7 @@
 //! An endpoint goes when nothing is in its hands any more: not in this process, and not in the one
 //! that this one took over from.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -61,7 +61,7 @@ impl Server {
     /// Its task has a newer one: nobody is told when it is gone.
     pub(super) fn replace(self: &Arc<Self>, endpoint: Arc<Endpoint>, by: &Endpoint) {
         let (old, new) = (&endpoint.about, &by.about);
-        let is_same_place = old.addresses == new.addresses && old.namespace == new.namespace;
+        let is_same_place = old.addresses == new.addresses && old.peer == new.peer;
         let server = Arc::clone(self);
         tokio::spawn(async move {
             let mut drain = Drain::forgotten(endpoint.about.task.clone());
@@ -77,15 +77,16 @@ impl Server {
         endpoint.become_state(State::Draining);
         let requests = idle(endpoint, drain.requests(), Endpoint::in_flight);
         let upgraded = idle(endpoint, drain.upgraded(), Endpoint::upgraded);
-        tokio::join!(requests, upgraded);
-        let cut = endpoint.in_flight() + endpoint.upgraded();
+        // What other nodes have of it may be either.
+        let longest = drain.requests().max(drain.upgraded());
+        let relayed = idle(endpoint, longest, Endpoint::relayed);
+        tokio::join!(requests, upgraded, relayed);
+        let cut = endpoint.held();
         endpoint.cut_for_good();
-        let addresses: Vec<SocketAddr> =
-            endpoint.about.addresses.iter().map(|(_, address)| *address).collect();
         for worker in &self.workers {
             let (done, flushed) = oneshot::channel();
-            let addresses = addresses.clone();
-            if worker.send(worker::Command::Flush { addresses, done }).await.is_ok() {
+            let endpoint = endpoint.number;
+            if worker.send(worker::Command::Flush { endpoint, done }).await.is_ok() {
                 let _ = timeout(Duration::from_secs(1), flushed).await;
             }
         }

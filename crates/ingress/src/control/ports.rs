@@ -132,7 +132,7 @@ impl Server {
     }
 }
 
-fn bind(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;

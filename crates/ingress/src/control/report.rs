@@ -25,6 +25,7 @@ impl Server {
                     shown["state"] = json!(endpoint.state());
                     shown["in_flight"] = json!(endpoint.in_flight());
                     shown["upgraded"] = json!(endpoint.upgraded());
+                    shown["relayed"] = json!(endpoint.relayed());
                     endpoints.push(shown);
                 }
                 let mut shown = sum.json();

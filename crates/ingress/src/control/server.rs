@@ -26,6 +26,7 @@ use super::{Command, Drain, Event, Handed, LINE_LIMIT, Predecessor, Sockets};
 use crate::{
     endpoint::{Description, Endpoint, State},
     handover, health,
+    peer::{Gate, Node, Peers},
     table::{Added, Saved, Table},
     worker,
 };
@@ -38,6 +39,10 @@ pub(crate) struct Server {
     pub(crate) table: Arc<Table>,
     pub(crate) workers: Vec<mpsc::Sender<worker::Command>>,
     pub(crate) address: std::net::IpAddr,
+    /// None where there are no other nodes.
+    pub(crate) node: Option<Node>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) gate: Gate,
     pub(crate) saved: PathBuf,
     /// Whose turn it is to save.
     pub(crate) saving: Arc<Mutex<()>>,
@@ -144,13 +149,16 @@ impl Server {
             return false;
         }
         tracing::info!(version, "another process takes over");
-        let sockets: Vec<_> = self.with_sockets(|open| open.values().flatten().cloned().collect());
+        let mut sockets: Vec<_> =
+            self.with_sockets(|open| open.values().flatten().cloned().collect());
+        sockets.extend(self.gate.listens_on());
         let handed = Handed {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: self.address,
             routes: self.table.routes(),
             endpoints: self.table.standing(),
             sockets: sockets.len(),
+            node: self.node.clone(),
         };
         let _ = answers.send(Said::Sockets(sockets)).await;
         let _ = answers.send(Said::Event(Event::Handed { handed })).await;
@@ -205,6 +213,7 @@ impl Server {
             let _ = worker.send(worker::Command::Leave).await;
         }
         self.with_sockets(Sockets::clear);
+        self.gate.close();
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
@@ -270,7 +279,8 @@ impl Server {
 
     /// Looks after an endpoint's health from now on.
     pub(crate) fn watch(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
-        tokio::spawn(health::watch(Arc::clone(endpoint), Arc::clone(self)));
+        let (endpoint, peers) = (Arc::clone(endpoint), Arc::clone(&self.peers));
+        tokio::spawn(health::watch(endpoint, peers, Arc::clone(self)));
     }
 
     /// Says once that it takes requests.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ingress::{
-    Config,
+    Config, Node,
     control::{Client, Command, Event},
     endpoint::Description,
     table::{Protocol, Route},
@@ -36,13 +36,14 @@ pub struct Stage {
     running: JoinHandle<Result<(), ingress::Error>>,
 }
 
-fn config(folder: &Path, name: &str) -> Config {
+fn config(folder: &Path, name: &str, node: Option<Node>) -> Config {
     Config {
         socket: folder.join(name),
         saved: folder.join("table.json"),
         address: [127, 0, 0, 1].into(),
         workers: 2,
         takes_over: None,
+        node,
     }
 }
 
@@ -55,7 +56,7 @@ pub fn about(task: &str, port: u16) -> Description {
         release: String::new(),
         addresses: vec![(80, ([127, 0, 0, 1], port).into())],
         probation_ms: 0,
-        namespace: None,
+        peer: None,
         probe: None,
     }
 }
@@ -75,13 +76,18 @@ async fn connect(socket: &Path) -> (Client, mpsc::Receiver<Event>) {
 impl Stage {
     /// With one published port and no endpoint.
     pub async fn new() -> Self {
+        Self::on(None).await
+    }
+
+    /// The same, of a node among others.
+    pub async fn on(node: Option<Node>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = {
             let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
             free.local_addr().expect("an address").port()
         };
         let (shutdown, ends) = watch::channel(false);
-        let running = tokio::spawn(ingress::run(config(folder.path(), "one"), ends));
+        let running = tokio::spawn(ingress::run(config(folder.path(), "one", node), ends));
         let (client, events) = connect(&folder.path().join("one")).await;
         let stage = Self { port, folder, client, events, shutdown, running };
         stage.routes(&[port]).await;
@@ -98,7 +104,7 @@ impl Stage {
     pub async fn again(self) -> Self {
         let _ = self.shutdown.send(true);
         let (shutdown, ends) = watch::channel(false);
-        let running = tokio::spawn(ingress::run(config(self.folder.path(), "two"), ends));
+        let running = tokio::spawn(ingress::run(config(self.folder.path(), "two", None), ends));
         let (client, events) = connect(&self.folder.path().join("two")).await;
         Self { port: self.port, folder: self.folder, client, events, shutdown, running }
     }
@@ -118,7 +124,7 @@ impl Stage {
             takes_over: Some(within),
             // It is told by the one before.
             address: [127, 0, 0, 9].into(),
-            ..config(self.folder.path(), "one")
+            ..config(self.folder.path(), "one", None)
         };
         let (shutdown, ends) = watch::channel(false);
         let running = tokio::spawn(ingress::run(config, ends));

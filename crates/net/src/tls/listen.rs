@@ -10,10 +10,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Duration,
 };
@@ -21,13 +18,13 @@ use std::{
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Peer, TlsError, TlsFiles, provider};
+use super::{Peer, TlsError, TlsFiles, latest::Latest, provider};
 use crate::listen::Accept;
 
 /// Handshakes at a time; more wait in the kernel's queue.
@@ -42,18 +39,26 @@ const READY: usize = 16;
 pub struct TlsListener {
     ready: Mutex<mpsc::Receiver<TlsStream<TcpStream>>>,
     address: SocketAddr,
+    closes: Arc<Notify>,
     accepting: JoinHandle<()>,
 }
 
 impl TlsListener {
     /// Reads the files once, so that what is wrong with them is known at the start.
     pub fn new(listener: TcpListener, files: TlsFiles) -> Result<Self, TlsError> {
-        let identity = Identity::load(files)?;
+        let mut identity = Latest::new(files, config);
+        identity.current()?;
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = listener.local_addr().unwrap_or(unknown);
         let (sender, ready) = mpsc::channel(READY);
-        let accepting = tokio::spawn(accept(listener, identity, sender));
-        Ok(Self { ready: Mutex::new(ready), address, accepting })
+        let closes = Arc::new(Notify::new());
+        let accepting = tokio::spawn(accept(listener, identity, sender, Arc::clone(&closes)));
+        Ok(Self { ready: Mutex::new(ready), address, closes, accepting })
+    }
+
+    /// Lets nobody in any more; who is at the handshake still comes, then `accept_one` fails.
+    pub fn close(&self) {
+        self.closes.notify_one();
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -87,8 +92,9 @@ impl Accept for TlsListener {
 
 async fn accept(
     listener: TcpListener,
-    mut identity: Identity,
+    mut identity: Latest<ServerConfig>,
     ready: mpsc::Sender<TlsStream<TcpStream>>,
+    closes: Arc<Notify>,
 ) {
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
     let complaints = Arc::new(Complaints::default());
@@ -96,10 +102,14 @@ async fn accept(
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept_one().await {
-            Ok(stream) => {
-                let acceptor = TlsAcceptor::from(identity.current());
+        let accepted = tokio::select! {
+            accepted = next(&listener, &slots) => accepted,
+            () = closes.notified() => break,
+        };
+        let config = identity.current().map_err(io::Error::other);
+        match accepted.and_then(|(stream, slot)| Ok((stream, slot, config?))) {
+            Ok((stream, slot, config)) => {
+                let acceptor = TlsAcceptor::from(config);
                 let complaints = Arc::clone(&complaints);
                 handshakes.spawn(shake(acceptor, stream, slot, ready.clone(), complaints));
             }
@@ -109,6 +119,17 @@ async fn accept(
             }
         }
     }
+    drop(listener);
+    while handshakes.join_next().await.is_some() {}
+}
+
+/// The next connection, once it may begin its handshake.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    Ok((listener.accept_one().await?, slot))
 }
 
 async fn shake(
@@ -148,50 +169,7 @@ impl Complaints {
     }
 }
 
-/// Device, inode, size and time of change of the three files: another one means new content.
-type Stamp = [(u64, u64, u64, i64, i64); 3];
-
-struct Identity {
-    files: TlsFiles,
-    config: Arc<ServerConfig>,
-    stamp: Option<Stamp>,
-}
-
-impl Identity {
-    fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let stamp = stamp(&files);
-        let config = config(&files)?;
-        Ok(Self { files, config, stamp })
-    }
-
-    /// What the files say now; what they said before where they cannot be used.
-    fn current(&mut self) -> Arc<ServerConfig> {
-        let stamp = stamp(&self.files);
-        if stamp.is_some() && stamp != self.stamp {
-            match config(&self.files) {
-                Ok(config) => {
-                    self.config = config;
-                    tracing::info!("took new TLS certificates");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the new TLS certificates cannot be used; the old stay");
-                }
-            }
-            self.stamp = stamp;
-        }
-        Arc::clone(&self.config)
-    }
-}
-
-fn stamp(files: &TlsFiles) -> Option<Stamp> {
-    let of = |path| {
-        let known = std::fs::metadata(path).ok()?;
-        Some((known.dev(), known.ino(), known.size(), known.mtime(), known.mtime_nsec()))
-    };
-    Some([of(&files.ca)?, of(&files.cert)?, of(&files.key)?])
-}
-
-fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let (certificates, key) = files.identity()?;
     let roots = Arc::new(files.authorities()?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
@@ -205,5 +183,5 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(|error| files.unusable(&error))?;
     // The API is HTTP/1.1: exec takes connections over.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }

@@ -201,7 +201,7 @@ fn own(keel: &PathBuf, folder: &Path, port: u16, to: u16) -> Result<Proxy> {
             release: String::new(),
             addresses: vec![(80, ([127, 0, 0, 1], to).into())],
             probation_ms: 0,
-            namespace: None,
+            peer: None,
             probe: None,
         };
         client.send(&Told::Routes { routes: vec![route] }).await?;

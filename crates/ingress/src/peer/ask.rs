@@ -1,0 +1,110 @@
+//! The side that asks: a connection to a task of another node, as if it were one of this node.
+//!
+//! Requests want a TCP connection, and get one: to this process itself. A task of the runtime
+//! carries its bytes to the other node and back.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use net::{
+    TlsFiles,
+    tls::{ClientStream, Renewed},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+
+use super::{
+    Node, Wanted,
+    carry::{Ended, carry},
+    notice_silence, read_line,
+};
+
+/// An older one is given up after its request: the process at its other end may have been replaced,
+/// or may wait for the task to be drained.
+const OLDEST: Duration = Duration::from_secs(15);
+
+/// The ingresses of other nodes, as this node's reaches them.
+#[derive(Debug)]
+pub(crate) struct Peers(Option<Renewed>);
+
+/// What there is beside a connection that leads to another node. When it is dropped, the other end
+/// hears that nobody is here any more.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    since: Instant,
+    _here: oneshot::Sender<()>,
+}
+
+impl Relayed {
+    pub(crate) fn is_old(&self) -> bool {
+        self.since.elapsed() >= OLDEST
+    }
+}
+
+impl Peers {
+    pub(crate) fn new(node: Option<&Node>) -> Self {
+        let files = node.map(|node| TlsFiles::of_swarm_node(&node.certificates));
+        Self(files.map(Renewed::new))
+    }
+
+    /// A connection to a task of the node with this id, whose ingress listens on `address`.
+    pub(crate) async fn connect(
+        &self,
+        node: &str,
+        address: SocketAddr,
+        wanted: &Wanted,
+    ) -> io::Result<(TcpStream, Relayed)> {
+        let none = || io::Error::other("this ingress has no certificate of a Swarm's node");
+        let connector = self.0.as_ref().ok_or_else(none)?.connector().map_err(io::Error::other)?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        notice_silence(&stream)?;
+        let mut far = connector.connect(node, stream).await?;
+        far.write_all(wanted.line().as_bytes()).await?;
+        far.flush().await?;
+        let answer = read_line(&mut far).await?;
+        if answer != b"ok" {
+            let why = String::from_utf8_lossy(&answer).into_owned();
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
+        }
+        let (near, ours) = pair().await?;
+        let (here, left) = oneshot::channel();
+        tokio::spawn(lead(far, near, left));
+        Ok((ours, Relayed { since: Instant::now(), _here: here }))
+    }
+}
+
+/// Carries everything between the other node and the request's connection.
+async fn lead(mut far: ClientStream, mut near: TcpStream, left: oneshot::Receiver<()>) {
+    let left = async {
+        // It is never sent: the other half is dropped.
+        let _ = left.await;
+    };
+    match carry(&mut far, &mut near, left).await {
+        Ended::Whole => {}
+        Ended::Broken => _ = near.set_zero_linger(),
+        Ended::Left => _ = far.get_ref().0.set_zero_linger(),
+    }
+}
+
+/// Both ends of a connection of this process to itself.
+async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let one = TcpStream::connect(listener.local_addr()?).await?;
+    let address = one.local_addr()?;
+    loop {
+        let (other, from) = listener.accept().await?;
+        // Anybody of this machine may have come in between.
+        if from == address {
+            one.set_nodelay(true)?;
+            other.set_nodelay(true)?;
+            return Ok((one, other));
+        }
+    }
+}
