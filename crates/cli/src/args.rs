@@ -160,6 +160,9 @@ pub struct Deploy {
     /// Use images that are there already
     #[arg(long)]
     pub skip_build: bool,
+    /// Bring images to the nodes of a Swarm without a registry
+    #[arg(long)]
+    pub no_push: bool,
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -324,6 +327,7 @@ impl From<Script> for Cli {
             command: Command::Deploy(Deploy {
                 source,
                 skip_build,
+                no_push: false,
                 dry_run: false,
                 timeout,
                 as_script: true,

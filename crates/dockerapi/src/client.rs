@@ -11,6 +11,7 @@
 mod error;
 mod io;
 mod query;
+mod registry;
 mod ssh;
 mod stream;
 mod swarm;

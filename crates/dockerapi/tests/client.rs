@@ -94,7 +94,7 @@ async fn the_version_is_agreed_and_every_path_carries_it() {
     assert_eq!(client.api_version(), "1.41");
     let services = client.services(&[("label", "a=b")]).await.expect("listed");
     assert_eq!(services[0]["Later"]["a"], 1);
-    client.update_service("a/b", 7, &services[0]).await.expect("updated");
+    client.update_service("a/b", 7, &services[0], None).await.expect("updated");
     let id = client.create_blob(Kind::Config, &services[0]).await.expect("created");
     assert_eq!(id, "c");
     let filters = "%7B%22label%22%3A%7B%22a%3Db%22%3Atrue%7D%7D";

@@ -18,7 +18,7 @@ use crate::{
     deploy::ingress,
     error::{Class, Error},
     lock::{self, hostname, user},
-    plan::{Plan, plan},
+    plan::{IMAGE, Plan, plan},
     progress::{Progress, Said},
     record::{self, Record},
     rollout::{Context, label, milliseconds, plain, specs},
@@ -110,7 +110,7 @@ async fn mark(client: &Client, name: &str, version: &str) -> Result<(), Error> {
         label(&mut spec, version);
         let id = service["ID"].as_str().unwrap_or(name);
         let index = service["Version"]["Index"].as_u64().unwrap_or(0);
-        match client.update_service(id, index, &spec).await {
+        match client.update_service(id, index, &spec, None).await {
             Err(error) if error.is_out_of_sequence() => continue,
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),
@@ -121,7 +121,7 @@ async fn mark(client: &Client, name: &str, version: &str) -> Result<(), Error> {
 }
 
 fn image(spec: &Value) -> Option<&str> {
-    spec.pointer("/TaskTemplate/ContainerSpec/Image")?.as_str()
+    spec.pointer(IMAGE)?.as_str()
 }
 
 /// The tag that most images of the stack share.
@@ -172,7 +172,7 @@ pub async fn give_back(
     interrupts: watch::Receiver<u32>,
 ) -> Result<(), Error> {
     let (lock, _) = lock::take(client, &wanted.stack, "release-control").await?;
-    let context = Context { client, progress, deadline: Instant::now() + timeout, interrupts };
+    let context = Context::new(client, progress, Instant::now() + timeout, interrupts);
     let mut given = Ok(());
     for (name, spec) in &wanted.wanted {
         let (step, started) = (format!("service {name}"), Instant::now());

@@ -26,6 +26,7 @@ use crate::{
     lock,
     plan::{Plan, plan},
     progress::{Progress, Said},
+    registry,
     rollout::{Context, milliseconds, specs},
     source::{LoadError, Source, version_now},
     spread::spread,
@@ -39,6 +40,8 @@ pub struct Request {
     pub stack: Option<String>,
     pub version: Option<String>,
     pub skip_build: bool,
+    /// Brings images to the nodes of a Swarm without the registry that their names say.
+    pub no_push: bool,
     /// Shows the plan and changes nothing.
     pub dry_run: bool,
     pub timeout: Duration,
@@ -81,19 +84,25 @@ pub async fn run(
 ) -> Result<Outcome, LoadError> {
     let started = Instant::now();
     let deadline = started + request.timeout;
-    let context = Context { client, progress, deadline, interrupts };
+    let mut context = Context::new(client, progress, deadline, interrupts);
     let is_embedded = preflight::engine(client).await?;
     let mut wanted = understand(client, request, progress).await?;
     preflight::version(client, &wanted, progress)?;
+    let mut built = Vec::new();
     if !request.skip_build && !request.dry_run {
         let step = Said::Step { name: "build".to_owned() };
         if wanted.lowered.services.iter().any(|s| s.artifact.is_some() || s.build.is_some()) {
             progress.say(step);
             let interrupts = context.interrupts.clone();
-            build::all(client, &wanted, is_embedded, progress, interrupts).await?;
+            built = build::all(client, &wanted, is_embedded, progress, interrupts).await?;
             let milliseconds = milliseconds(started);
             progress.say(Said::Done { name: "build".to_owned(), milliseconds });
         }
+    }
+    if !is_embedded && !request.no_push {
+        let built: Vec<String> = built.into_iter().map(|(image, _)| image).collect();
+        let may_push = !request.dry_run;
+        context.logins = registry::pin(client, &mut wanted, &built, may_push, progress).await?;
     }
     if !is_embedded {
         ingress::adapt(client, &mut wanted, progress).await?;

@@ -18,6 +18,7 @@ pub mod node;
 pub mod plan;
 pub mod progress;
 pub mod record;
+pub mod registry;
 pub mod remove;
 pub mod rollback;
 pub mod rollout;

@@ -171,7 +171,7 @@ pub async fn drain(
     progress: &dyn Progress,
     interrupts: watch::Receiver<u32>,
 ) -> Result<(), Error> {
-    let context = Context { client, progress, deadline: Instant::now() + timeout, interrupts };
+    let context = Context::new(client, progress, Instant::now() + timeout, interrupts);
     let others = client.nodes().await?;
     let id = find(client, key).await?["ID"].as_str().unwrap_or("").to_owned();
     let is_last = !others.iter().any(|node| {

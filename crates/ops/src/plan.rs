@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+/// Where a service's spec names its image.
+pub(crate) const IMAGE: &str = "/TaskTemplate/ContainerSpec/Image";
 /// Label with the release a service was last changed by.
 pub const RELEASE: &str = "evenkeel.release";
 
@@ -83,7 +85,7 @@ pub fn plan(wanted: &[(String, Value)], current: &BTreeMap<String, Value>) -> Pl
 }
 
 fn image_only(spec: &Value) -> Value {
-    let image = spec.pointer("/TaskTemplate/ContainerSpec/Image").cloned();
+    let image = spec.pointer(IMAGE).cloned();
     let replicas = spec.pointer("/Mode/Replicated/Replicas").cloned();
     serde_json::json!({ "Image": image, "Replicas": replicas })
 }

@@ -58,7 +58,7 @@ pub async fn run(
     interrupts: watch::Receiver<u32>,
 ) -> Result<(), Error> {
     let (lock, _) = lock::take(client, &removal.stack, "remove").await?;
-    let context = Context { client, progress, deadline: Instant::now() + timeout, interrupts };
+    let context = Context::new(client, progress, Instant::now() + timeout, interrupts);
     let mut outcome = Ok(());
     for service in &removal.services {
         let (name, started) = (format!("remove {service}"), Instant::now());

@@ -56,7 +56,7 @@ pub async fn run(
         progress.say(Said::Warning { text });
     }
     let deadline = started + request.timeout;
-    let context = Context { client, progress, deadline, interrupts };
+    let context = Context::new(client, progress, deadline, interrupts);
     let release = Release {
         stack: stack.clone(),
         version: target.version.clone(),

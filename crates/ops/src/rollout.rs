@@ -16,7 +16,9 @@ use crate::{
     error::{Class, Error},
     explain::{Cause, Failure, explain},
     judge::{Facts, Verdict, is_job},
+    plan::IMAGE,
     progress::{Progress, Said},
+    registry::Logins,
 };
 
 /// An engine that is started again is waited for.
@@ -32,6 +34,8 @@ pub struct Context<'a> {
     pub deadline: Instant,
     /// How often the operator asked to stop (Ctrl-C).
     pub interrupts: watch::Receiver<u32>,
+    /// Who we are to the registries of the images.
+    pub logins: Logins,
 }
 
 /// Why a service is not where it should be.
@@ -74,6 +78,17 @@ pub struct Changed {
     pub before: Option<Value>,
 }
 
+impl<'a> Context<'a> {
+    pub fn new(
+        client: &'a Client,
+        progress: &'a dyn Progress,
+        deadline: Instant,
+        interrupts: watch::Receiver<u32>,
+    ) -> Self {
+        Self { client, progress, deadline, interrupts, logins: Logins::default() }
+    }
+}
+
 impl Context<'_> {
     /// Asks again while the engine is started anew.
     pub async fn patiently<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, ClientError>
@@ -112,8 +127,10 @@ impl Context<'_> {
 
     async fn write(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
         for _ in 0..5 {
+            let image = spec.pointer(IMAGE).and_then(Value::as_str).unwrap_or("");
+            let login = self.logins.of(image);
             let Some(current) = self.service(name).await? else {
-                match self.client.post("/services/create", spec).await {
+                match self.client.post_as("/services/create", spec, login).await {
                     // It was created before the engine's answer was lost.
                     Err(error) if error.is_passing() || error.is_conflict() => continue,
                     answer => {
@@ -128,7 +145,7 @@ impl Context<'_> {
             let id = current["ID"].as_str().unwrap_or(name).to_owned();
             let index = current["Version"]["Index"].as_u64().unwrap_or(0);
             let updated = match way {
-                Way::Forward => self.client.update_service(&id, index, spec).await,
+                Way::Forward => self.client.update_service(&id, index, spec, login).await,
                 Way::Back => self.client.take_service_back(&id, index, spec).await,
             };
             match updated {

@@ -20,7 +20,7 @@ pub async fn scale(
     progress: &dyn Progress,
     interrupts: watch::Receiver<u32>,
 ) -> Result<(), Error> {
-    let context = Context { client, progress, deadline: Instant::now() + timeout, interrupts };
+    let context = Context::new(client, progress, Instant::now() + timeout, interrupts);
     let mut changes = Vec::new();
     for (name, replicas) in wanted {
         let spec = spec_of(&context, name).await?;
@@ -52,7 +52,7 @@ pub async fn restart(
     progress: &dyn Progress,
     interrupts: watch::Receiver<u32>,
 ) -> Result<(), Error> {
-    let context = Context { client, progress, deadline: Instant::now() + timeout, interrupts };
+    let context = Context::new(client, progress, Instant::now() + timeout, interrupts);
     let mut spec = spec_of(&context, name).await?;
     let count = spec.pointer("/TaskTemplate/ForceUpdate").and_then(Value::as_u64).unwrap_or(0);
     spec["TaskTemplate"]["ForceUpdate"] = json!(count + 1);

@@ -24,6 +24,7 @@ pub async fn run(context: &Context, deploy: &args::Deploy) -> Outcome {
         stack,
         version: deploy.source.version.clone(),
         skip_build: deploy.skip_build,
+        no_push: deploy.no_push,
         dry_run: deploy.dry_run,
         timeout: deploy.timeout,
     };
@@ -55,6 +56,7 @@ pub async fn build(context: &Context, build: &args::Build) -> Outcome {
         stack: build.source.stack.clone(),
         version: build.source.version.clone(),
         skip_build: false,
+        no_push: true,
         dry_run: false,
         timeout: std::time::Duration::from_secs(3600),
     };

@@ -1,4 +1,8 @@
-//! `keel logs`: lines of a service's or task's log, followed through restarts of the engine.
+//! `keel logs`: lines of a service's or task's log, followed through restarts of the engine. On a
+//! Swarm with our daemons each node is asked for its own tasks' (`nodes`).
+
+mod held;
+mod nodes;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +12,10 @@ use dockerapi::{
     frame::Stream,
     object, stamp,
 };
+use nodes::{News, Wanted};
 use orchestrator::Time;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::{
     args::{self, Tail},
@@ -33,6 +39,11 @@ pub async fn run(context: &Context, logs: &args::Logs) -> Outcome {
         Some(Tail::Last(count)) => Some(count),
         Some(Tail::All) | None => None,
     };
+    if nodes::is_reachable(&source.client).await && !source.has_terminal().await? {
+        let follow = logs.follow;
+        let query = LogQuery { follow, tail, since: since.map(unix), timestamps: true };
+        return source.of_nodes(query, logs.timestamps, context.output).await;
+    }
     let mut away = None;
     loop {
         let query =
@@ -106,6 +117,31 @@ impl Source {
             self.client.task_logs(&self.id, query).await
         } else {
             self.client.service_logs(&self.id, query).await
+        }
+    }
+
+    /// Its tasks have a terminal: their logs are no frames.
+    async fn has_terminal(&self) -> Result<bool, Failure> {
+        let service = self.client.service(&self.service).await?;
+        let tty = service.pointer("/Spec/TaskTemplate/ContainerSpec/TTY");
+        Ok(tty.and_then(Value::as_bool) == Some(true))
+    }
+
+    /// The log as the nodes have it, each asked for what it ran.
+    async fn of_nodes(&mut self, query: LogQuery, times: bool, output: Output) -> Outcome {
+        let task = self.is_task.then(|| self.id.clone());
+        let wanted = Wanted { service: self.service.clone(), task, query };
+        let (says, mut news) = mpsc::channel(256);
+        let reading = tokio::spawn(nodes::read(self.client.clone(), wanted, says));
+        while let Some(news) = news.recv().await {
+            match news {
+                News::Line(line) => self.say(&line, times, output).await?,
+                News::Missing(text) => output.note(&text),
+            }
+        }
+        match reading.await {
+            Ok(ended) => Ok(ended?),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 

@@ -54,7 +54,7 @@ pub struct LogQuery {
 
 impl LogQuery {
     fn text(&self) -> String {
-        let mut text = "stdout=1&stderr=1&details=1".to_owned();
+        let mut text = "stdout=1&stderr=1".to_owned();
         if self.follow {
             text.push_str("&follow=1");
         }
@@ -89,6 +89,8 @@ pub struct LogStream {
     body: Streamed,
     decoder: Decoder,
     timestamps: bool,
+    /// Lines say which task they are of.
+    has_details: bool,
 }
 
 impl LogStream {
@@ -96,7 +98,7 @@ impl LogStream {
     pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
         loop {
             if let Some((stream, payload)) = self.decoder.next_frame() {
-                return Ok(Some(line(stream, &payload, self.timestamps)));
+                return Ok(Some(line(stream, &payload, self.timestamps, self.has_details)));
             }
             match self.body.next().await? {
                 Some(bytes) => self.decoder.feed(&bytes),
@@ -107,7 +109,7 @@ impl LogStream {
 }
 
 /// `[time ' '] details ' ' text '\n'`, as the API writes it.
-fn line(stream: Stream, payload: &[u8], timestamps: bool) -> LogLine {
+fn line(stream: Stream, payload: &[u8], timestamps: bool, has_details: bool) -> LogLine {
     let text = String::from_utf8_lossy(payload);
     let mut text = text.strip_suffix('\n').unwrap_or(&text);
     let mut line = LogLine { stream, time: None, task: String::new(), text: String::new() };
@@ -116,7 +118,7 @@ fn line(stream: Stream, payload: &[u8], timestamps: bool) -> LogLine {
             line.time = Some(time.to_owned());
             text = rest;
         }
-        if let Some((details, rest)) = text.split_once(' ') {
+        if let Some((details, rest)) = text.split_once(' ').filter(|_| has_details) {
             let mut pairs = details.split(',').filter_map(|pair| pair.split_once('='));
             if let Some((_, task)) = pairs.find(|(key, _)| *key == "com.docker.swarm.task.id") {
                 line.task = task.to_owned();
@@ -131,17 +133,34 @@ fn line(stream: Stream, payload: &[u8], timestamps: bool) -> LogLine {
 impl Client {
     /// Logs of all tasks of a service, those that ended included.
     pub async fn service_logs(&self, id: &str, query: &LogQuery) -> Result<LogStream, ClientError> {
-        self.logs(&format!("/services/{}/logs", escape(id)), query).await
+        self.logs(&format!("/services/{}/logs", escape(id)), query, true).await
     }
 
     /// Logs of one task.
     pub async fn task_logs(&self, id: &str, query: &LogQuery) -> Result<LogStream, ClientError> {
-        self.logs(&format!("/tasks/{}/logs", escape(id)), query).await
+        self.logs(&format!("/tasks/{}/logs", escape(id)), query, true).await
     }
 
-    async fn logs(&self, path: &str, query: &LogQuery) -> Result<LogStream, ClientError> {
-        let body = self.stream(&format!("{path}?{}", query.text())).await?;
-        Ok(LogStream { body, decoder: Decoder::default(), timestamps: query.timestamps })
+    /// The log of one container; `prefix` comes before Docker's own paths.
+    pub async fn container_logs(
+        &self,
+        prefix: &str,
+        id: &str,
+        query: &LogQuery,
+    ) -> Result<LogStream, ClientError> {
+        self.logs(&format!("{prefix}/containers/{}/logs", escape(id)), query, false).await
+    }
+
+    async fn logs(
+        &self,
+        path: &str,
+        query: &LogQuery,
+        has_details: bool,
+    ) -> Result<LogStream, ClientError> {
+        let details = if has_details { "&details=1" } else { "" };
+        let body = self.stream(&format!("{path}?{}{details}", query.text())).await?;
+        let (decoder, timestamps) = (Decoder::default(), query.timestamps);
+        Ok(LogStream { body, decoder, timestamps, has_details })
     }
 }
 
@@ -154,10 +173,12 @@ mod tests {
         let details = "com.docker.swarm.node.id=n,com.docker.swarm.service.id=s,\
                        com.docker.swarm.task.id=t";
         let payload = format!("2026-11-23T09:36:34.772441153Z {details} a b\n");
-        let seen = line(Stream::Stderr, payload.as_bytes(), true);
+        let seen = line(Stream::Stderr, payload.as_bytes(), true, true);
         assert_eq!(seen.time.as_deref(), Some("2026-11-23T09:36:34.772441153Z"));
         assert_eq!((seen.task.as_str(), seen.text.as_str()), ("t", "a b"));
-        let plain = line(Stream::Stdout, b"no details here\n", false);
+        let plain = line(Stream::Stdout, b"no details here\n", false, true);
         assert_eq!((plain.task.as_str(), plain.text.as_str()), ("", "no details here"));
+        let text = "com.docker.swarm.task.id=t b";
+        assert_eq!(line(Stream::Stdout, text.as_bytes(), false, false).text, text);
     }
 }

@@ -38,15 +38,17 @@ impl Client {
         self.create("/services/create", spec).await
     }
 
-    /// `version` is the index that the spec was read with.
+    /// `version` is the index that the spec was read with; `auth` as in [`Self::post_as`], and
+    /// without one the nodes go on with that of the spec before.
     pub async fn update_service(
         &self,
         id: &str,
         version: u64,
         spec: &Value,
+        auth: Option<&str>,
     ) -> Result<Value, ClientError> {
         let path = format!("/services/{}/update?version={version}", escape(id));
-        self.post(&path, spec).await
+        self.post_as(&path, spec, auth).await
     }
 
     /// Back to an earlier spec with a release: our own engine then runs no job for it.

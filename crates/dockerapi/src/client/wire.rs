@@ -63,7 +63,21 @@ impl Kept {
 /// A body and its `Content-Type`.
 pub(super) struct Body {
     kind: Option<&'static str>,
+    /// `X-Registry-Auth`.
+    auth: Option<String>,
     content: Content,
+}
+
+impl Body {
+    fn new(kind: Option<&'static str>, content: Content) -> Self {
+        Self { kind, auth: None, content }
+    }
+
+    /// In the name of somebody at a registry.
+    pub(super) fn by(mut self, auth: &str) -> Self {
+        self.auth = Some(auth.to_owned());
+        self
+    }
 }
 
 fn sure(never: Infallible) -> io::Error {
@@ -71,16 +85,16 @@ fn sure(never: Infallible) -> io::Error {
 }
 
 pub(super) fn nothing() -> Body {
-    Body { kind: None, content: Empty::new().map_err(sure).boxed_unsync() }
+    Body::new(None, Empty::new().map_err(sure).boxed_unsync())
 }
 
 pub(super) fn json(value: &Value) -> Body {
     let bytes = Bytes::from(value.to_string());
-    Body { kind: Some("application/json"), content: Full::new(bytes).map_err(sure).boxed_unsync() }
+    Body::new(Some("application/json"), Full::new(bytes).map_err(sure).boxed_unsync())
 }
 
 pub(super) fn archive(bytes: Bytes) -> Body {
-    Body { kind: Some("application/x-tar"), content: Full::new(bytes).map_err(sure).boxed_unsync() }
+    Body::new(Some("application/x-tar"), Full::new(bytes).map_err(sure).boxed_unsync())
 }
 
 pub(super) async fn file(path: &Path) -> Result<Body, ClientError> {
@@ -92,7 +106,7 @@ pub(super) async fn file(path: &Path) -> Result<Body, ClientError> {
         let count = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
         Ok((count > 0).then(|| (Frame::data(Bytes::from(piece)), file)))
     });
-    Ok(Body { kind: Some("application/x-tar"), content: StreamBody::new(pieces).boxed_unsync() })
+    Ok(Body::new(Some("application/x-tar"), StreamBody::new(pieces).boxed_unsync()))
 }
 
 impl Client {
@@ -171,6 +185,9 @@ impl Client {
             .header("Host", "engine");
         if let Some(kind) = body.kind {
             request = request.header("Content-Type", kind);
+        }
+        if let Some(auth) = body.auth {
+            request = request.header("X-Registry-Auth", auth);
         }
         request.body(body.content).map_err(|error| ClientError::Protocol {
             path: path.to_owned(),

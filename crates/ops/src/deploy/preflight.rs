@@ -12,6 +12,7 @@ use super::{Wanted, since};
 use crate::{
     error::Error,
     progress::{Progress, Said},
+    registry::registry,
 };
 
 /// The engine answers and is a swarm manager. True when it is our own.
@@ -67,7 +68,7 @@ pub(super) async fn images(
                 let id = found["Id"].as_str().unwrap_or("").to_owned();
                 digests.insert(image.clone(), id);
             }
-            Err(error) if error.is_not_found() && must_be_there && !names_registry(image) => {
+            Err(error) if error.is_not_found() && must_be_there && registry(image).is_none() => {
                 return Err(missing(client, &service.name, image).await);
             }
             Err(error) if error.is_not_found() => {}
@@ -75,12 +76,6 @@ pub(super) async fn images(
         }
     }
     Ok(digests)
-}
-
-/// `registry.example:5000/team/app`, and not `team/app`.
-fn names_registry(image: &str) -> bool {
-    let host = image.split_once('/').map(|(host, _)| host);
-    host.is_some_and(|host| host == "localhost" || host.contains(['.', ':']))
 }
 
 async fn missing(client: &Client, service: &str, image: &str) -> Error {
