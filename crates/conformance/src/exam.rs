@@ -93,7 +93,8 @@ impl Exam<'_> {
         self.ask(method, path, "").map(|(status, _, body)| (status, body))
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String, Vec<u8>)> {
+    /// The status, the head in lower case, the body as it is.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String, Vec<u8>)> {
         let mut stream = UnixStream::connect(&self.engine.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();

@@ -5,6 +5,7 @@
 mod alone;
 mod archive;
 mod attach;
+mod connection;
 mod container;
 mod containers;
 mod end;

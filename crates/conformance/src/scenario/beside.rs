@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
 
 use super::{Scenario, scenario};
-use crate::exam::{Exam, PATIENCE};
+use crate::exam::{Exam, PATIENCE, text};
 
 pub const ALL: &[Scenario] = &[
     scenario("C52", "service logs", logs),
@@ -21,6 +21,8 @@ pub const ALL: &[Scenario] = &[
     scenario("C57", "cp in and out", copy),
     scenario("C58", "stats", stats),
     scenario("C66", "events", events),
+    scenario("C71", "a command's output without an upgrade", plain_exec),
+    scenario("C72", "a container's output without an upgrade", plain_attach),
 ];
 
 fn logs(exam: &Exam<'_>) -> Result<()> {
@@ -102,20 +104,34 @@ fn frames(exam: &Exam<'_>) -> Result<()> {
     let path = "/v1.41/services/c54/logs?stdout=1&stderr=1&details=1&tail=4";
     let (status, body) = exam.bytes("GET", path)?;
     ensure!(status == 200, "{status}");
-    let (mut rest, mut count) = (body.as_slice(), 0);
-    while let Some((header, after)) = rest.split_first_chunk::<8>() {
-        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let length = usize::try_from(length)?;
-        ensure!(matches!(header[0], 1 | 2) && after.len() >= length, "{header:?}");
-        let line = String::from_utf8_lossy(&after[..length]).into_owned();
+    let frames = decoded(&body)?;
+    for (_, line) in &frames {
         ensure!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
         for key in ["node.id=", "service.id=", "task.id="] {
             ensure!(line.contains(&format!("com.docker.swarm.{key}")), "{key}: {line}");
         }
-        (rest, count) = (&after[length..], count + 1);
     }
-    ensure!(count == 4 && rest.is_empty(), "{count} frames");
+    ensure!(frames.len() == 4, "{} frames", frames.len());
     Ok(())
+}
+
+/// Whole frames: the number of the stream, and what it says.
+fn decoded(bytes: &[u8]) -> Result<Vec<(u8, String)>> {
+    let (mut rest, mut frames) = (bytes, Vec::new());
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let length = usize::try_from(length)?;
+        ensure!(matches!(header[0], 1 | 2) && after.len() >= length, "{header:?}");
+        frames.push((header[0], String::from_utf8_lossy(&after[..length]).into_owned()));
+        rest = &after[length..];
+    }
+    ensure!(rest.is_empty(), "half a frame: {rest:?}");
+    Ok(frames)
+}
+
+/// What all frames of a stream say together.
+fn said(frames: &[(u8, String)], stream: u8) -> String {
+    frames.iter().filter(|(of, _)| *of == stream).map(|(_, text)| text.as_str()).collect()
 }
 
 fn exec(exam: &Exam<'_>) -> Result<()> {
@@ -156,6 +172,66 @@ fn terminal(exam: &Exam<'_>) -> Result<()> {
     ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let code = run("exit 3")?.status.code();
     ensure!(code == Some(3), "{code:?}");
+    Ok(())
+}
+
+/// Who does not ask for an upgrade gets the output as the answer's body, to the connection's end.
+fn plain_exec(exam: &Exam<'_>) -> Result<()> {
+    exam.create("c71", "", "sem:1")?;
+    let id = exam.container("c71")?;
+    let run = |words: &[&str], has_terminal: bool| {
+        let asked = json!({
+            "AttachStdout": true, "AttachStderr": true, "Tty": has_terminal,
+            "Cmd": std::iter::once(&"/app").chain(words).collect::<Vec<_>>(),
+        });
+        let path = format!("/v1.41/containers/{id}/exec");
+        let (status, _, body) = exam.api("POST", &path, &asked.to_string())?;
+        ensure!(status == 201, "{status} {body}");
+        let exec = text(&serde_json::from_str::<Value>(&body)?["Id"]);
+        let how = json!({ "Detach": false, "Tty": has_terminal }).to_string();
+        let (status, head, body) = exam.ask("POST", &format!("/v1.41/exec/{exec}/start"), &how)?;
+        ensure!(status == 200, "{status} {head} {}", String::from_utf8_lossy(&body));
+        is_plain_stream(&head)?;
+        let code = exam.get(&format!("/v1.41/exec/{exec}/json"))?["ExitCode"].clone();
+        Ok((body, code))
+    };
+    let (body, code) = run(&["echo", "hi"], false)?;
+    let frames = decoded(&body)?;
+    ensure!(said(&frames, 1) == "hi\n" && said(&frames, 2) == "err:hi\n", "{frames:?}");
+    ensure!(code == 0, "{code}");
+    let (body, code) = run(&["exit", "3"], false)?;
+    ensure!(code == 3 && body.is_empty(), "{code} {body:?}");
+    let (body, _) = run(&["echo", "hi"], true)?;
+    let on_terminal = String::from_utf8_lossy(&body).into_owned();
+    ensure!(on_terminal.contains("hi\r\n") && !on_terminal.contains('\u{1}'), "{on_terminal:?}");
+    Ok(())
+}
+
+fn plain_attach(exam: &Exam<'_>) -> Result<()> {
+    exam.create("c72", "-e LOG_EVERY=100", "sem:1")?;
+    let id = exam.container("c72")?;
+    let path = format!("/v1.41/containers/{id}/attach?stream=1&stdout=1&stderr=1");
+    let (attached, killed) = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| exam.ask("POST", &path, ""));
+        let killed = exam.until("three lines", || {
+            Ok(exam.docker("service logs c72")?.out.contains("| out 3\n").then_some(()))
+        });
+        let killed = killed.and_then(|()| exam.docker(&format!("kill {id}"))?.fine());
+        (attached.join(), killed)
+    });
+    killed?;
+    let (status, head, body) = attached.map_err(|_| anyhow!("the client panicked"))??;
+    ensure!(status == 200, "{status} {head}");
+    is_plain_stream(&head)?;
+    let frames = decoded(&body)?;
+    ensure!(said(&frames, 1).contains("out 3\n"), "{frames:?}");
+    ensure!(said(&frames, 2).contains("err 3\n"), "{frames:?}");
+    Ok(())
+}
+
+fn is_plain_stream(head: &str) -> Result<()> {
+    ensure!(head.contains("content-type: application/vnd.docker.raw-stream"), "{head}");
+    ensure!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
     Ok(())
 }
 

@@ -3,10 +3,8 @@
 use std::{os::fd::AsRawFd, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use dockerapi::{ApiError, frame};
-use http::{HeaderValue, StatusCode, header};
-use hyper::{Response, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use dockerapi::frame;
+use http::StatusCode;
 use orchestrator::TaskId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
@@ -15,9 +13,10 @@ use tokio::{
 };
 
 use super::{
-    Answer, Api, Body, Call,
+    Answer, Api, Call,
+    connection::{Client, Connection, take_over},
     container::{Container, Kind},
-    empty, full,
+    empty,
 };
 use crate::{
     driver::Driver,
@@ -29,29 +28,12 @@ const START: Duration = Duration::from_secs(60);
 /// Between two looks whether it has started.
 const LOOK: Duration = Duration::from_millis(4);
 
-type Client = TokioIo<hyper::upgrade::Upgraded>;
-
 /// Which of the streams a client wants.
 #[derive(Clone, Copy, Debug)]
 struct Streams {
     input: bool,
     output: bool,
     errors: bool,
-}
-
-/// 101, after which the connection carries streams.
-pub(super) fn switched(has_terminal: bool) -> Response<Body> {
-    let mut response = Response::new(full(""));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let kind = match has_terminal {
-        true => "application/vnd.docker.raw-stream",
-        false => "application/vnd.docker.multiplexed-stream",
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    response
 }
 
 /// A client that waits for its container counts among those the supervisor waits for.
@@ -76,31 +58,25 @@ impl Drop for Expected {
 impl Api {
     pub(super) async fn attach(&self, key: &str, mut call: Call) -> Answer {
         let container = self.found(key).await?;
-        let Some(upgrade) = call.upgrade.take() else {
-            return Err(ApiError::not_supported(
-                "attaching needs `Connection: Upgrade` and `Upgrade: tcp`; or read the container's \
-                 logs",
-            ));
-        };
         let streams = Streams {
             input: call.is_set("stdin"),
             output: call.is_set("stdout"),
             errors: call.is_set("stderr"),
         };
-        let response = switched(container.has_terminal());
+        let (response, connection) =
+            take_over(call.upgrade.take(), container.has_terminal(), streams.input)?;
         if let Kind::Task { .. } = container.kind {
             let pieces = self.follow(container.id.clone());
-            tokio::spawn(pass_on(upgrade, pieces));
+            tokio::spawn(pass_on(connection, pieces));
             return Ok(response);
         }
         // Counted before the client hears of it, and so before it starts the container.
         let expected = Expected::new(Arc::clone(&self.control.driver), container.id.clone());
         let api = self.clone();
         tokio::spawn(async move {
-            let Ok(client) = upgrade.await else { return };
+            let Some(mut client) = connection.open().await else { return };
             let console = api.console(&container).await;
             drop(expected);
-            let mut client = TokioIo::new(client);
             match console {
                 Some(console) => join(client, console, streams, container.has_terminal()).await,
                 None => drop(client.shutdown().await),
@@ -147,9 +123,8 @@ async fn connect(folder: &Path) -> std::io::Result<UnixStream> {
 }
 
 /// What a task says, to a client.
-async fn pass_on(upgrade: OnUpgrade, mut pieces: tokio::sync::mpsc::Receiver<Bytes>) {
-    let Ok(client) = upgrade.await else { return };
-    let mut client = TokioIo::new(client);
+async fn pass_on(connection: Connection, mut pieces: tokio::sync::mpsc::Receiver<Bytes>) {
+    let Some(mut client) = connection.open().await else { return };
     while let Some(piece) = pieces.recv().await {
         if client.write_all(&piece).await.is_err() {
             return;
@@ -159,7 +134,7 @@ async fn pass_on(upgrade: OnUpgrade, mut pieces: tokio::sync::mpsc::Receiver<Byt
 }
 
 /// Until the container ends or the client is gone.
-async fn join(client: Client, console: UnixStream, streams: Streams, has_terminal: bool) {
+async fn join(client: Box<dyn Client>, console: UnixStream, streams: Streams, has_terminal: bool) {
     let (from_client, to_client) = split(client);
     let (from_console, to_console) = split(console);
     let input = tokio::spawn(give(from_client, to_console, streams.input));
@@ -167,7 +142,11 @@ async fn join(client: Client, console: UnixStream, streams: Streams, has_termina
     input.abort();
 }
 
-async fn give(mut client: ReadHalf<Client>, mut console: WriteHalf<UnixStream>, is_wanted: bool) {
+async fn give(
+    mut client: ReadHalf<Box<dyn Client>>,
+    mut console: WriteHalf<UnixStream>,
+    is_wanted: bool,
+) {
     let mut buffer = vec![0_u8; 16 * 1024];
     while let Ok(count) = client.read(&mut buffer).await {
         let said = match (count, is_wanted) {
@@ -185,7 +164,7 @@ async fn give(mut client: ReadHalf<Client>, mut console: WriteHalf<UnixStream>, 
 
 async fn take(
     mut console: ReadHalf<UnixStream>,
-    mut client: WriteHalf<Client>,
+    mut client: WriteHalf<Box<dyn Client>>,
     streams: Streams,
     has_terminal: bool,
 ) {

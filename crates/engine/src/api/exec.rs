@@ -9,18 +9,20 @@ use std::{
 
 use dockerapi::{ApiError, frame};
 use http::StatusCode;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use orchestrator::TaskId;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf},
     process::Child,
     sync::Mutex as AsyncMutex,
     time::timeout,
 };
 
-use super::{Answer, Api, Call, attach::switched, empty, json as respond};
+use super::{
+    Answer, Api, Call,
+    connection::{Client, Connection, take_over},
+    empty, json as respond,
+};
 use crate::{
     control::{container_id, random_id},
     exec::{self, Order, terminal::Terminal},
@@ -151,17 +153,12 @@ impl Api {
             tokio::spawn(async move { running.wait(child).await });
             return Ok(empty(StatusCode::OK));
         }
-        let Some(upgrade) = upgrade else {
-            return Err(ApiError::not_supported(
-                "an attached command needs `Connection: Upgrade` and `Upgrade: tcp`; or start it \
-                 with `Detach`",
-            ));
-        };
+        let (response, connection) = take_over(upgrade, order.has_terminal, order.stdin)?;
         let size = asked.get("ConsoleSize").and_then(Value::as_array);
         let side = |size: &Vec<Value>, at| size.get(at).and_then(Value::as_u64).unwrap_or(0);
         let size = size.map(|size| (side(size, 0), side(size, 1)));
-        running.start(order, upgrade, size, pause);
-        Ok(switched(self.execs.change(id, |exec| exec.order.has_terminal)?))
+        running.start(order, connection, size, pause);
+        Ok(response)
     }
 
     pub(super) fn exec(&self, id: &str) -> Answer {
@@ -200,7 +197,7 @@ struct Running {
     task: TaskId,
 }
 
-type Writer = AsyncMutex<tokio::io::WriteHalf<TokioIo<hyper::upgrade::Upgraded>>>;
+type Writer = AsyncMutex<WriteHalf<Box<dyn Client>>>;
 
 impl Running {
     fn is(&self, child: &Child, terminal: Option<Arc<Terminal>>) -> Result<(), ApiError> {
@@ -244,11 +241,17 @@ impl Running {
         code
     }
 
-    fn start(self, order: Order, upgrade: OnUpgrade, size: Option<(u64, u64)>, pause: Duration) {
+    fn start(
+        self,
+        order: Order,
+        connection: Connection,
+        size: Option<(u64, u64)>,
+        pause: Duration,
+    ) {
         tokio::spawn(async move {
-            let Ok(connection) = upgrade.await else { return };
+            let Some(client) = connection.open().await else { return };
             tokio::time::sleep(pause).await;
-            let (reader, writer) = tokio::io::split(TokioIo::new(connection));
+            let (reader, writer) = tokio::io::split(client);
             let writer = Arc::new(AsyncMutex::new(writer));
             let result = match order.has_terminal {
                 true => self.on_terminal(&order, size, reader, &writer).await,
