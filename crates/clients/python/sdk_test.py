@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 import tarfile
 import threading
@@ -10,7 +11,7 @@ import time
 import traceback
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
 from docker.types import (
     ConfigReference,
     EndpointSpec,
@@ -159,19 +160,28 @@ def a_command():
         assert b"hi\r\n" in on_terminal, on_terminal
 
 
+def copy_in(container, name, content):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    assert container.put_archive("/", packed.getvalue())
+
+
+def copied_out(container, name):
+    stream, stat = container.get_archive(f"/{name}")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        content = archive.extractfile(name).read()
+    assert stat["name"] == name and stat["size"] == len(content), stat
+    return content
+
+
 def files_in_and_out():
     with served("py-files") as service:
         container = container_of(service)
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            member = tarfile.TarInfo("note")
-            member.size = 5
-            archive.addfile(member, io.BytesIO(b"hello"))
-        assert container.put_archive("/", packed.getvalue())
-        stream, stat = container.get_archive("/note")
-        assert stat["name"] == "note" and stat["size"] == 5, stat
-        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-            assert archive.extractfile("note").read() == b"hello"
+        copy_in(container, "note", b"hello")
+        assert copied_out(container, "note") == b"hello"
         with refused(NotFound, 404):
             container.get_archive("/nosuch")
 
@@ -190,6 +200,88 @@ def a_container():
         container.kill()
         waiting.join(PATIENCE)
         assert ended["StatusCode"] == 137, ended
+
+
+@contextlib.contextmanager
+def made(name, *words, **settings):
+    """A container outside any service that is not started yet; removed at the end."""
+    labels = {"of": name}
+    container = client.containers.create("sem:1", list(words), name=name, labels=labels, **settings)
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
+
+
+def a_container_runs_to_its_end():
+    assert client.containers.run("sem:1", ["echo", "hi"], remove=True) == b"hi\n"
+    try:
+        client.containers.run("sem:1", ["exit", "3"], remove=True)
+    except ContainerError as error:
+        assert error.exit_status == 3, error
+    else:
+        raise AssertionError("it went well")
+    with made("py-end", "echo", "hi", environment={"A": "B"}) as container:
+        assert container.status == "created" and "A=B" in container.attrs["Config"]["Env"]
+        with refused(APIError, 409):
+            client.containers.create("sem:1", name="py-end")
+        container.start()
+        assert container.wait()["StatusCode"] == 0
+        assert container.logs(stderr=False) == b"hi\n"
+        assert container.logs(stdout=False) == b"err:hi\n"
+        container.reload()
+        state = container.attrs["State"]
+        assert (state["Status"], state["ExitCode"]) == ("exited", 0), state
+        assert container.attrs["Name"] == "/py-end", container.attrs["Name"]
+        filters = {"label": "of=py-end"}
+        assert client.containers.list(filters=filters) == []
+        assert client.containers.list(all=True, filters=filters) == [container]
+    with refused(NotFound, 404):
+        client.containers.get("py-end")
+
+
+def a_container_is_stopped_and_started():
+    with made("py-stopped") as container:
+
+        def heard(count):
+            return container.logs().count(b"listening 1\n") == count
+
+        container.start()
+        until("that it listens", lambda: heard(1))
+        container.reload()
+        first = container.attrs["State"]["Pid"]
+        with refused(APIError, 409):
+            container.remove()
+        container.restart(timeout=5)
+        until("that it listens again", lambda: heard(2))
+        container.reload()
+        assert container.attrs["State"]["Pid"] not in (0, first), container.attrs["State"]
+        container.rename("py-renamed")
+        container.stop(timeout=5)
+        container = client.containers.get("py-renamed")
+        assert container.status == "exited", container.status
+        assert container.logs().endswith(b"got signal 15\n"), container.logs()
+
+
+def a_container_is_attached_to():
+    with made("py-attached", "echo", "hi") as container:
+        output = container.attach(stdout=True, stderr=True, stream=True, demux=True)
+        container.start()
+        said = list(output)
+        out = b"".join(piece for piece, _ in said if piece)
+        errors = b"".join(piece for _, piece in said if piece)
+        assert (out, errors) == (b"hi\n", b"err:hi\n"), said
+
+
+def beside_a_container():
+    with made("py-beside") as container:
+        copy_in(container, "note", b"hello")
+        container.start()
+        assert container.exec_run(["/app", "readfile", "/note"]).output == b"hello"
+        assert container.exec_run(["/app", "exit", "4"]).exit_code == 4
+        assert copied_out(container, "note") == b"hello"
+        assert container.top()["Processes"]
+        assert container.stats(stream=False)["memory_stats"]["usage"] > 0
 
 
 def events_of_a_service():
@@ -262,6 +354,46 @@ def images():
         client.images.get("py-image:x")
 
 
+def images_are_saved_and_loaded():
+    image = client.images.get("sem:2")
+    assert image.tag("py-saved", tag="1")
+    packed = b"".join(client.images.get("py-saved:1").save(named="py-saved:1"))
+    client.images.remove("py-saved:1")
+    loaded = client.images.load(packed)
+    assert [one.id for one in loaded] == [image.id], loaded
+    assert client.images.get("py-saved:1").id == image.id
+    client.images.remove("py-saved:1")
+
+
+def an_image_is_pushed_and_pulled():
+    registry = os.environ["REGISTRY"]
+    repository = f"{registry}/py-pushed"
+    login = {"username": os.environ["REGISTRY_USER"], "password": os.environ["REGISTRY_PASSWORD"]}
+
+    def push(login):
+        options = {"tag": "1", "auth_config": login, "stream": True, "decode": True}
+        return list(client.images.push(repository, **options))
+
+    image = client.images.get("sem:1")
+    assert image.tag(repository, tag="1")
+    told = push(login)
+    assert not any("error" in line for line in told), told
+    digest = next(line["aux"]["Digest"] for line in told if "aux" in line)
+    client.images.remove(f"{repository}:1")
+    pulled = client.images.pull(repository, tag="1", auth_config=login)
+    assert pulled.id == image.id and f"{repository}@{digest}" in pulled.attrs["RepoDigests"]
+    there = client.images.get_registry_data(f"{repository}:1", auth_config=login)
+    assert there.id == digest, there.attrs
+    told = push({**login, "password": "no"})
+    assert any("denied" in line.get("error", "") for line in told), told
+    with refused(NotFound, 404):
+        client.images.pull(repository, tag="nosuch", auth_config=login)
+    assert client.login(**login, registry=registry)["Status"]
+    with refused(APIError, 401):
+        client.login(login["username"], "no", registry=registry, reauth=True)
+    client.images.remove(f"{repository}:1")
+
+
 ALL = [
     the_engine,
     the_swarm_and_its_node,
@@ -271,10 +403,16 @@ ALL = [
     a_command,
     files_in_and_out,
     a_container,
+    a_container_runs_to_its_end,
+    a_container_is_stopped_and_started,
+    a_container_is_attached_to,
+    beside_a_container,
     events_of_a_service,
     configs_and_secrets,
     networks_and_volumes,
     images,
+    images_are_saved_and_loaded,
+    an_image_is_pushed_and_pulled,
 ]
 
 

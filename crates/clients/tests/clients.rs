@@ -1,19 +1,26 @@
 //! Other people's clients against one embedded engine: what they send is understood, and what they
 //! are answered they can read. Counts go to `target/clients.json`.
 
+#[path = "bollard/alone.rs"]
+mod alone;
 #[path = "bollard/beside.rs"]
 mod beside;
 #[path = "bollard/object.rs"]
 mod object;
 #[path = "python/sdk.rs"]
 mod python;
+#[path = "stage/registry.rs"]
+mod registry;
 #[path = "bollard/service.rs"]
 mod service;
 #[path = "bollard/system.rs"]
 mod system;
+#[path = "bollard/transfer.rs"]
+mod transfer;
 
 use std::{
     future::Future,
+    ops::Deref,
     path::{Path, PathBuf},
     pin::Pin,
     process::{Command, ExitCode},
@@ -26,6 +33,7 @@ use conformance::{
     engine::{Engine, Kind},
     image, target,
 };
+use registry::Registry;
 use serde_json::{Value, json};
 
 /// How long anything may take.
@@ -33,7 +41,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 /// A test's name and what it does.
-type Case = (&'static str, for<'a> fn(&'a Docker) -> Running<'a>);
+type Case = (&'static str, for<'a> fn(&'a Stage) -> Running<'a>);
+
+/// An engine as bollard sees it, and where a registry is.
+struct Stage {
+    docker: Docker,
+    registry: String,
+}
+
+impl Deref for Stage {
+    type Target = Docker;
+
+    fn deref(&self) -> &Docker {
+        &self.docker
+    }
+}
 
 /// How one test went: its name, and why it failed.
 struct Outcome {
@@ -64,11 +86,14 @@ fn run() -> Result<bool> {
     let (keel, app) = binaries()?;
     let engine = Engine::start(Kind::Embedded, &keel)?;
     engine.load(&image::archive(&app)?)?;
+    let registry = Registry::start()?;
     let wanted = wanted();
-    let rust = with_bollard(&engine.socket, wanted.as_deref())?;
+    let rust = with_bollard(&engine.socket, &registry.host, wanted.as_deref())?;
     let mut all = vec![("bollard", rust)];
     match python::missing() {
-        None => all.push(("python", python::run(&engine.socket, wanted.as_deref())?)),
+        None => {
+            all.push(("python", python::run(&engine.socket, &registry.host, wanted.as_deref())?))
+        }
         Some(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => bail!("{missing}"),
         Some(missing) => println!("python: not run, {missing}"),
     }
@@ -101,19 +126,22 @@ fn binaries() -> Result<(PathBuf, PathBuf)> {
     Ok((target().join("debug/keel"), target().join("debug/semapp")))
 }
 
-fn with_bollard(socket: &Path, wanted: Option<&str>) -> Result<Vec<Outcome>> {
+fn with_bollard(socket: &Path, registry: &str, wanted: Option<&str>) -> Result<Vec<Outcome>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let socket = socket.display().to_string();
         let docker = Docker::connect_with_unix(&socket, 30, API_DEFAULT_VERSION)?;
         let docker = docker.negotiate_version().await?;
+        let stage = Stage { docker, registry: registry.to_owned() };
+        until("a registry", async || Ok(Registry::listens(registry).then_some(()))).await?;
         let mut outcomes = Vec::new();
-        for (name, case) in [system::ALL, service::ALL, object::ALL, beside::ALL].concat() {
+        let all = [system::ALL, service::ALL, object::ALL, beside::ALL, alone::ALL, transfer::ALL];
+        for (name, case) in all.concat() {
             if wanted.is_some_and(|wanted| !name.contains(wanted)) {
                 continue;
             }
             let started = Instant::now();
-            let result = tokio::time::timeout(PATIENCE * 2, case(&docker)).await;
+            let result = tokio::time::timeout(PATIENCE * 2, case(&stage)).await;
             let result = result.unwrap_or_else(|_| bail!("it did not end"));
             let reason = result.err().map(|error| format!("{error:#}"));
             let took = started.elapsed().as_secs_f64();

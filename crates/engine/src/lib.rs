@@ -24,7 +24,7 @@ pub mod registry;
 pub mod socket;
 pub mod store;
 pub mod supervisor;
-mod template;
+pub mod template;
 pub mod traffic;
 
 pub use engine::{Config, Engine, Error, StatsSource, lock};

@@ -20,38 +20,40 @@ use std::collections::BTreeMap;
 use dockerapi::spec::{ContainerSpec, Reference, ServiceSpec};
 use serde_json::Value;
 
+use evaluate::Budget;
 use parse::Piece;
 
 /// The one template driver there is, by Docker's name for it.
 const DRIVER: &str = "golang";
-/// What an expanded text may have; a template can name one secret many times.
+/// What may be made for a config or secret, or for all of a task's spec: a template can name one
+/// secret many times.
 const LIMIT_BYTES: usize = 8 << 20;
 
 /// What a template can say.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Context<'a> {
-    pub(crate) service_id: &'a str,
-    pub(crate) service_name: &'a str,
-    pub(crate) service_labels: BTreeMap<String, String>,
-    pub(crate) node_id: &'a str,
-    pub(crate) node_hostname: &'a str,
-    pub(crate) task_id: &'a str,
-    pub(crate) task_name: &'a str,
+pub struct Context<'a> {
+    pub service_id: &'a str,
+    pub service_name: &'a str,
+    pub service_labels: BTreeMap<String, String>,
+    pub node_id: &'a str,
+    pub node_hostname: &'a str,
+    pub task_id: &'a str,
+    pub task_name: &'a str,
     /// A number, or the node's id for a global service.
-    pub(crate) task_slot: String,
+    pub task_slot: String,
 }
 
 /// What the template of a config or secret can ask for besides.
 #[derive(Clone, Debug)]
-pub(crate) struct Payload<'a> {
-    pub(crate) spec: &'a ContainerSpec,
+pub struct Payload<'a> {
+    pub spec: &'a ContainerSpec,
     /// Bytes of secrets and configs by id.
-    pub(crate) files: &'a BTreeMap<String, Vec<u8>>,
+    pub files: &'a BTreeMap<String, Vec<u8>>,
 }
 
 /// Why a template cannot be expanded, with the line it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wrong {
+pub struct Wrong {
     line: usize,
     what: String,
 }
@@ -64,51 +66,51 @@ impl std::fmt::Display for Wrong {
 
 /// A text that was understood.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Template(Vec<Piece>);
+pub struct Template(Vec<Piece>);
 
 impl Template {
-    pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
         parse::parse(text).map(Self)
     }
 
-    pub(crate) fn expand(
+    pub fn expand(
         &self,
         context: &Context<'_>,
         payload: Option<&Payload<'_>>,
     ) -> Result<String, Wrong> {
-        evaluate::evaluate(&self.0, context, payload)
+        evaluate::evaluate(&self.0, context, payload, &Budget::new())
     }
 }
 
-fn text(text: &str, context: &Context<'_>) -> Result<String, Wrong> {
+fn text(text: &str, context: &Context<'_>, budget: &Budget) -> Result<String, Wrong> {
     if !text.contains("{{") {
         return Ok(text.to_owned());
     }
-    Template::parse(text)?.expand(context, None)
+    evaluate::evaluate(&Template::parse(text)?.0, context, None, budget)
 }
 
 /// A task's spec with its templates expanded. The error is for people.
-pub(crate) fn spec(spec: &ContainerSpec, context: &Context<'_>) -> Result<ContainerSpec, String> {
+pub fn spec(spec: &ContainerSpec, context: &Context<'_>) -> Result<ContainerSpec, String> {
     let mut spec = spec.clone();
+    let budget = Budget::new();
+    let text = |given: &str| text(given, context, &budget);
     for entry in &mut spec.env {
         let name = entry.split('=').next().unwrap_or("").to_owned();
         // The value may be a secret: only its name is told.
-        *entry = text(entry, context)
-            .map_err(|wrong| format!("expanding env failed: {name}: {wrong}"))?;
+        *entry = text(entry).map_err(|wrong| format!("expanding env failed: {name}: {wrong}"))?;
     }
-    spec.hostname = text(&spec.hostname, context)
-        .map_err(|wrong| format!("expanding hostname failed: {wrong}"))?;
+    spec.hostname =
+        text(&spec.hostname).map_err(|wrong| format!("expanding hostname failed: {wrong}"))?;
     for mount in &mut spec.mounts {
         for part in [&mut mount.source, &mut mount.target] {
-            *part =
-                text(part, context).map_err(|wrong| format!("expanding mounts failed: {wrong}"))?;
+            *part = text(part).map_err(|wrong| format!("expanding mounts failed: {wrong}"))?;
         }
     }
     Ok(spec)
 }
 
 /// A config's or secret's content, expanded for one task. The error is for people.
-pub(crate) fn payload(
+pub fn payload(
     reference: &Reference,
     bytes: &[u8],
     context: &Context<'_>,
@@ -124,7 +126,7 @@ pub(crate) fn payload(
 }
 
 /// Whether a config or secret is one, by its spec.
-pub(crate) fn is_template(spec: &Value) -> bool {
+pub fn is_template(spec: &Value) -> bool {
     driver(spec) == DRIVER
 }
 
@@ -133,7 +135,7 @@ fn driver(spec: &Value) -> &str {
 }
 
 /// What is wrong with a config or secret that is to be made, as a template.
-pub(crate) fn check_object(spec: &Value, bytes: &[u8]) -> Result<(), String> {
+pub fn check_object(spec: &Value, bytes: &[u8]) -> Result<(), String> {
     match driver(spec) {
         "" => Ok(()),
         DRIVER => {
@@ -145,7 +147,7 @@ pub(crate) fn check_object(spec: &Value, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// What is wrong with the templates of a service's spec, before there is a task of it.
-pub(crate) fn check_service(wire: &ServiceSpec) -> Result<(), String> {
+pub fn check_service(wire: &ServiceSpec) -> Result<(), String> {
     let context = Context {
         service_id: "serviceid",
         service_name: &wire.name,

@@ -13,6 +13,7 @@ mod head;
 mod layer;
 mod log;
 mod stack;
+mod template;
 mod text;
 
 /// Something that reads bytes from outside.
@@ -23,13 +24,14 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "stack",
         about: "stack files, merged and interpolated, and .env",
         run: stack::run,
     },
     Target { name: "text", about: "filters, times, quantities, names of images", run: text::run },
+    Target { name: "template", about: "templates of services and configs", run: template::run },
     Target { name: "archive", about: "image archives and their manifests", run: archive::run },
     Target { name: "layer", about: "layers of an image, unpacked", run: layer::run },
     Target { name: "copy", about: "archives of `docker cp`", run: copy::run },

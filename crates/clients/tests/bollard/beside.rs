@@ -114,33 +114,43 @@ fn command(words: &[&str]) -> ExecConfig {
     }
 }
 
-async fn output(docker: &Docker) -> Result<()> {
-    serve(docker, "output", 1, &[]).await?;
-    let id = container(docker, "output").await?;
-    let exec = docker.create_exec(&id, command(&["echo", "hi"])).await?.id;
+/// What a command said, and its exit code.
+#[derive(Debug)]
+pub struct Ran {
+    pub out: String,
+    pub err: String,
+    pub code: Option<i64>,
+}
+
+/// Runs a command of the exam's service to its end.
+pub async fn run(docker: &Docker, container: &str, words: &[&str]) -> Result<Ran> {
+    let exec = docker.create_exec(container, command(words)).await?.id;
     let StartExecResults::Attached { output, .. } = docker.start_exec(&exec, None).await? else {
         bail!("not attached");
     };
     let said: Vec<_> = output.try_collect().await?;
     // How it comes in pieces is nobody's business.
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut out, mut err) = (String::new(), String::new());
     for piece in &said {
         match piece {
-            LogOutput::StdOut { message } => out.extend_from_slice(message),
-            LogOutput::StdErr { message } => err.extend_from_slice(message),
+            LogOutput::StdOut { .. } => out.push_str(&piece.to_string()),
+            LogOutput::StdErr { .. } => err.push_str(&piece.to_string()),
             LogOutput::StdIn { .. } | LogOutput::Console { .. } => bail!("{said:?}"),
         }
     }
-    ensure!(out == b"hi\n" && err == b"err:hi\n", "{said:?}");
     let seen = docker.inspect_exec(&exec).await?;
-    ensure!(seen.exit_code == Some(0) && seen.running == Some(false), "{seen:?}");
-    let exec = docker.create_exec(&id, command(&["exit", "3"])).await?.id;
-    if let StartExecResults::Attached { output, .. } = docker.start_exec(&exec, None).await? {
-        let _: Vec<_> = output.try_collect().await?;
-    }
-    let seen = docker.inspect_exec(&exec).await?;
+    ensure!(seen.running == Some(false), "{seen:?}");
+    Ok(Ran { out, err, code: seen.exit_code })
+}
+
+async fn output(docker: &Docker) -> Result<()> {
+    serve(docker, "output", 1, &[]).await?;
+    let id = container(docker, "output").await?;
+    let said = run(docker, &id, &["echo", "hi"]).await?;
+    let failed = run(docker, &id, &["exit", "3"]).await?;
     docker.delete_service("output").await?;
-    ensure!(seen.exit_code == Some(3), "{seen:?}");
+    ensure!(said.out == "hi\n" && said.err == "err:hi\n" && said.code == Some(0), "{said:?}");
+    ensure!(failed.code == Some(3), "{failed:?}");
     refused(docker.inspect_exec("nosuch").await, 404)
 }
 
@@ -196,30 +206,41 @@ async fn terminal(docker: &Docker) -> Result<()> {
     Ok(())
 }
 
+/// Puts a file into a container's root.
+pub async fn copy_in(docker: &Docker, container: &str, name: &str, content: &str) -> Result<()> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(u64::try_from(content.len())?);
+    header.set_mode(0o644);
+    header.set_cksum();
+    archive.append_data(&mut header, name, content.as_bytes())?;
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
+    let body = body_full(archive.into_inner()?.into());
+    Ok(docker.upload_to_container(container, Some(options), body).await?)
+}
+
+/// What a file of a container has in it.
+pub async fn copied_out(docker: &Docker, container: &str, path: &str) -> Result<String> {
+    let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+    let download = docker.download_from_container(container, Some(options));
+    let pieces: Vec<bytes::Bytes> = download.try_collect().await?;
+    let bytes = pieces.concat();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let mut member = archive.entries()?.next().context("a member")??;
+    ensure!(path.ends_with(&member.path()?.display().to_string()), "{:?}", member.path());
+    let mut content = String::new();
+    std::io::Read::read_to_string(&mut member, &mut content)?;
+    Ok(content)
+}
+
 async fn files(docker: &Docker) -> Result<()> {
     serve(docker, "files", 1, &[]).await?;
     let id = container(docker, "files").await?;
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(5);
-    header.set_mode(0o644);
-    header.set_cksum();
-    archive.append_data(&mut header, "note", &b"hello"[..])?;
-    let options = UploadToContainerOptionsBuilder::new().path("/").build();
-    let body = body_full(archive.into_inner()?.into());
-    docker.upload_to_container(&id, Some(options), body).await?;
-    let options = |path: &str| DownloadFromContainerOptionsBuilder::new().path(path).build();
-    let bytes: Vec<bytes::Bytes> =
-        docker.download_from_container(&id, Some(options("/note"))).try_collect().await?;
-    let missing: Vec<_> =
-        docker.download_from_container(&id, Some(options("/nosuch"))).collect().await;
+    copy_in(docker, &id, "note", "hello").await?;
+    let content = copied_out(docker, &id, "/note").await?;
+    let options = DownloadFromContainerOptionsBuilder::new().path("/nosuch").build();
+    let missing: Vec<_> = docker.download_from_container(&id, Some(options)).collect().await;
     docker.delete_service("files").await?;
-    let bytes = bytes.concat();
-    let mut archive = tar::Archive::new(bytes.as_slice());
-    let mut member = archive.entries()?.next().context("a member")??;
-    ensure!(member.path()?.as_os_str() == "note", "{:?}", member.path());
-    let mut content = String::new();
-    std::io::Read::read_to_string(&mut member, &mut content)?;
     ensure!(content == "hello", "{content}");
     refused(missing.into_iter().next().context("an answer")?, 404)
 }

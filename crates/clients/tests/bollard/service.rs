@@ -216,6 +216,11 @@ async fn refusals(docker: &Docker) -> Result<()> {
     refused(docker.create_service(serde_json::from_value(again.clone())?, None).await, 409)?;
     let bad = json!({ "Name": "bad name!", "TaskTemplate": again["TaskTemplate"] });
     refused(docker.create_service(serde_json::from_value(bad)?, None).await, 400)?;
+    let absurd = json!({
+        "Name": "absurd", "TaskTemplate": again["TaskTemplate"],
+        "Mode": { "Replicated": { "Replicas": 1_000_000 } },
+    });
+    refused(docker.create_service(serde_json::from_value(absurd)?, None).await, 400)?;
     let options = UpdateServiceOptionsBuilder::new().version(1).build();
     let spec = serde_json::from_value(again)?;
     refused(docker.update_service("refusals", spec, options, None).await, 500)?;

@@ -10,7 +10,11 @@ use anyhow::{Context, Result, ensure};
 use conformance::target;
 use serde_json::Value;
 
-use super::{Outcome, word};
+use super::{
+    Outcome,
+    registry::{PASSWORD, USER},
+    word,
+};
 
 fn interpreter() -> PathBuf {
     target().join("python/bin/python")
@@ -23,7 +27,7 @@ pub fn missing() -> Option<String> {
     (!is_there).then(|| "the Python SDK is missing; `scripts/setup test` installs it".to_owned())
 }
 
-pub fn run(socket: &Path, wanted: Option<&str>) -> Result<Vec<Outcome>> {
+pub fn run(socket: &Path, registry: &str, wanted: Option<&str>) -> Result<Vec<Outcome>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/sdk_test.py");
     let output = Command::new("timeout")
         .arg("240")
@@ -31,6 +35,9 @@ pub fn run(socket: &Path, wanted: Option<&str>) -> Result<Vec<Outcome>> {
         .arg(script)
         .args(wanted)
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("REGISTRY", registry)
+        .env("REGISTRY_USER", USER)
+        .env("REGISTRY_PASSWORD", PASSWORD)
         .output()
         .context("run the Python SDK's tests")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dockerapi::{ApiError, convert, spec, stamp};
-use orchestrator::{Action, Availability, Event, ServiceId, Task, TaskId, Time, World, step};
+use orchestrator::{Action, Availability, Event, Mode, ServiceId, Task, TaskId, Time, World, step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,6 +14,9 @@ use crate::{
     store::Write,
     template,
 };
+
+/// Tasks of one service.
+const MOST_TASKS: u32 = 5000;
 
 /// What the API shows of a service beside the orchestrator's part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -373,5 +376,51 @@ pub fn drain_times(service: Option<&orchestrator::Service>) -> [std::time::Durat
 pub fn convert(raw: &Value) -> Result<orchestrator::ServiceSpec, ApiError> {
     let (wire, spec) = convert::service(raw)?;
     template::check_service(&wire).map_err(ApiError::invalid)?;
+    check_count(spec.mode)?;
     Ok(spec)
+}
+
+/// A number that was meant otherwise would keep the engine busy with its tasks for minutes.
+fn check_count(mode: Mode) -> Result<(), ApiError> {
+    let (what, count) = match mode {
+        Mode::Replicated { replicas } => ("replicas", replicas),
+        Mode::ReplicatedJob { max_concurrent, total } => ("completions", total.max(max_concurrent)),
+        Mode::Global | Mode::GlobalJob => return Ok(()),
+    };
+    if count > MOST_TASKS {
+        return Err(ApiError::invalid(format!(
+            "Mode: {count} {what} are more than the embedded engine runs of one service; ask for \
+             at most {MOST_TASKS}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_of_more_tasks_than_the_engine_runs_is_refused() {
+        let spec = |mode: Value| {
+            let task = json!({ "ContainerSpec": { "Image": "a:1" } });
+            convert(&json!({ "Name": "a", "TaskTemplate": task, "Mode": mode }))
+        };
+        for fine in [
+            json!({ "Replicated": { "Replicas": 5000 } }),
+            json!({ "ReplicatedJob": { "MaxConcurrent": 10, "TotalCompletions": 5000 } }),
+            json!({ "Global": {} }),
+        ] {
+            assert!(spec(fine.clone()).is_ok(), "{fine}");
+        }
+        for (mode, what) in [
+            (json!({ "Replicated": { "Replicas": 5001 } }), "5001 replicas are more"),
+            (json!({ "ReplicatedJob": { "MaxConcurrent": 9999 } }), "9999 completions are more"),
+            (json!({ "ReplicatedJob": { "TotalCompletions": 5001 } }), "5001 completions"),
+        ] {
+            let error = spec(mode).expect_err(what);
+            assert_eq!(error.status, 400);
+            assert!(error.message.contains(what) && error.message.contains("at most 5000"));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// With or without padding, as clients differ.
 const CONFIG: GeneralPurposeConfig =
@@ -20,18 +20,26 @@ const LIMIT: usize = 64 << 10;
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Credential {
+    #[serde(deserialize_with = "text")]
     pub(super) username: String,
+    #[serde(deserialize_with = "text")]
     pub(super) password: String,
     /// `base64(username:password)`, of older clients.
+    #[serde(deserialize_with = "text")]
     auth: String,
     /// For the token service, in place of the password.
-    #[serde(alias = "identitytoken")]
+    #[serde(alias = "identitytoken", deserialize_with = "text")]
     pub(super) identity_token: String,
     /// For the registry itself.
-    #[serde(alias = "registrytoken")]
+    #[serde(alias = "registrytoken", deserialize_with = "text")]
     pub(super) registry_token: String,
-    #[serde(alias = "serveraddress")]
+    #[serde(alias = "serveraddress", deserialize_with = "text")]
     pub(super) server_address: String,
+}
+
+/// Some clients send `null` for what they do not have.
+fn text<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl Credential {
@@ -94,6 +102,8 @@ mod tests {
         }
         let old = format!(r#"{{"auth":"{}"}}"#, STANDARD.encode("u:p:q"));
         assert_eq!(Credential::read(old.as_bytes()).expect("read").password, "p:q");
+        let nulls = br#"{"username":"u","password":"p","auth":null,"identitytoken":null}"#;
+        assert!(Credential::read(nulls).is_some_and(|read| read.has_password()));
         for nothing in ["", "e30=", "bnVsbA=="] {
             assert_eq!(Credential::decode(nothing), Ok(Credential::default()));
         }

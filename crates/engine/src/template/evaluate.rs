@@ -1,6 +1,6 @@
 //! What the pieces come to for one task.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use dockerapi::spec::Reference;
 
@@ -46,19 +46,37 @@ impl Value<'_> {
     }
 }
 
+/// Bytes that may still be made, on the way to a text as well.
+pub(super) struct Budget(Cell<usize>);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(Cell::new(LIMIT_BYTES))
+    }
+
+    fn spend(&self, bytes: usize) -> Result<(), String> {
+        let left = self.0.get().checked_sub(bytes);
+        let left = left.ok_or_else(|| format!("it comes to more than {LIMIT_BYTES} bytes"))?;
+        self.0.set(left);
+        Ok(())
+    }
+}
+
 pub(super) fn evaluate(
     pieces: &[Piece],
     context: &Context<'_>,
     payload: Option<&Payload<'_>>,
+    budget: &Budget,
 ) -> Result<String, Wrong> {
     let mut out = String::new();
-    Run { context, payload }.pieces(pieces, &mut out)?;
+    Run { context, payload, budget }.pieces(pieces, &mut out)?;
     Ok(out)
 }
 
 struct Run<'a> {
     context: &'a Context<'a>,
     payload: Option<&'a Payload<'a>>,
+    budget: &'a Budget,
 }
 
 impl<'a> Run<'a> {
@@ -67,7 +85,7 @@ impl<'a> Run<'a> {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Show(line, expr) => {
-                    let shown = self.value(expr).and_then(|value| value.show());
+                    let shown = self.value(expr).and_then(|value| self.show(&value));
                     out.push_str(&shown.map_err(|what| Wrong { line: *line, what })?);
                 }
                 Piece::If(line, test, then, other) => {
@@ -75,15 +93,25 @@ impl<'a> Run<'a> {
                     self.pieces(if test.is_true() { then } else { other }, out)?;
                 }
             }
-            if out.len() > LIMIT_BYTES {
-                let what = format!("it comes to more than {LIMIT_BYTES} bytes");
-                return Err(Wrong { line: 1, what });
-            }
         }
         Ok(())
     }
 
+    fn show(&self, value: &Value<'_>) -> Result<String, String> {
+        let shown = value.show()?;
+        self.budget.spend(shown.len())?;
+        Ok(shown)
+    }
+
     fn value(&self, expr: &Expr) -> Result<Value<'a>, String> {
+        let value = self.value_of(expr)?;
+        if let Value::Text(text) = &value {
+            self.budget.spend(text.len())?;
+        }
+        Ok(value)
+    }
+
+    fn value_of(&self, expr: &Expr) -> Result<Value<'a>, String> {
         match expr {
             Expr::Text(text) => Ok(Value::Text(text.clone())),
             Expr::Number(number) => Ok(Value::Number(*number)),
@@ -140,12 +168,13 @@ impl<'a> Run<'a> {
         let values: Result<Vec<_>, _> =
             arguments.iter().map(|argument| self.value(argument)).collect();
         let values = values?;
-        let texts = || values.iter().map(Value::show).collect::<Result<Vec<_>, _>>();
+        let texts = || values.iter().map(|value| self.show(value)).collect::<Result<Vec<_>, _>>();
         match name {
             "index" => index(&values),
             "join" => {
                 let texts = texts()?;
                 let (separator, parts) = texts.split_first().ok_or("join needs a separator")?;
+                self.budget.spend(separator.len().saturating_mul(parts.len()))?;
                 Ok(Value::Text(parts.join(separator)))
             }
             "print" => Ok(Value::Text(texts()?.concat())),

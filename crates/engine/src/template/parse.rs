@@ -2,7 +2,7 @@
 
 use super::Wrong;
 
-/// Parentheses and conditions within each other.
+/// Parentheses and conditions within each other, and pipes one after the other.
 const DEPTH: usize = 32;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -141,8 +141,13 @@ impl Reader<'_> {
             return Err(self.wrong("too many parentheses in each other"));
         }
         let mut value = self.command(None, depth)?;
+        let mut pipes = 0;
         while self.tokens.get(self.at) == Some(&Token::Pipe) {
             self.at += 1;
+            pipes += 1;
+            if pipes > DEPTH {
+                return Err(self.wrong("too many pipes"));
+            }
             value = self.command(Some(value), depth)?;
         }
         Ok(value)
@@ -251,6 +256,7 @@ fn call(name: String, arguments: Vec<Expr>) -> Result<Expr, String> {
 fn split(text: &str) -> Result<Vec<Part>, Wrong> {
     let mut parts = Vec::new();
     let (mut at, mut trims) = (0, false);
+    let (mut line, mut counted) = (1, 0);
     while let Some(start) = text[at..].find("{{").map(|found| at + found) {
         let inside = &text[start + 2..];
         let before = &text[at..start];
@@ -261,7 +267,8 @@ fn split(text: &str) -> Result<Vec<Part>, Wrong> {
         if !before.is_empty() {
             parts.push(Part::Text(before.to_owned()));
         }
-        let line = 1 + text[..start].matches('\n').count();
+        line += text[counted..start].matches('\n').count();
+        counted = start;
         let mut lexer = Lexer { text, at: start + 2 + usize::from(trims_left), line };
         if let Some(tokens) = lexer.action()? {
             parts.push(Part::Action(line, tokens));

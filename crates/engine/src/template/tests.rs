@@ -86,6 +86,7 @@ fn what_is_wrong_is_said_with_its_line() {
     fails(&"{{if true}}".repeat(100), "too many conditions");
     fails(&format!("{{{{{}", "(".repeat(1000)), "unclosed action");
     fails(&format!("{{{{{}1{}}}}}", "(".repeat(99), ")".repeat(99)), "too many parentheses");
+    fails(&format!("{{{{true{}}}}}", " | not".repeat(1 << 14)), "too many pipes");
 }
 
 #[test]
@@ -136,6 +137,32 @@ fn environment_host_name_and_mounts_are_expanded_and_a_value_is_never_told() {
     wanted.env = vec!["TOKEN=canary{{.Nope}}".to_owned()];
     let error = spec(&wanted, &context()).expect_err("no such field");
     assert!(error.starts_with("expanding env failed: TOKEN: ") && !error.contains("canary"));
+}
+
+#[test]
+fn what_grows_beyond_measure_is_refused_before_it_is_made() {
+    let large = "x".repeat(1 << 20);
+    for text in [
+        format!("{{{{join \"{large}\"{}}}}}", " ``".repeat(100)),
+        format!("{{{{print `{large}`{}}}}}", " | print".repeat(20)),
+    ] {
+        let error = expand(&text).expect_err("too much");
+        assert!(error.contains("comes to more than 8388608 bytes"), "{error}");
+    }
+    let mut many = ContainerSpec {
+        env: vec![format!("A={{{{print `{large}`}}}}"); 8],
+        ..ContainerSpec::default()
+    };
+    let error = spec(&many, &context()).expect_err("too much together");
+    assert!(error.contains("comes to more than"), "{error}");
+    many.env.truncate(2);
+    assert!(spec(&many, &context()).is_ok());
+}
+
+#[test]
+fn lines_of_many_actions_are_counted_in_one_go() {
+    let text = "{{1}}\n".repeat(50_000) + "{{.Nope}}";
+    fails(&text, "expansion:50001: can't evaluate field Nope");
 }
 
 proptest! {
