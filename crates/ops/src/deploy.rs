@@ -6,6 +6,7 @@ mod objects;
 mod preflight;
 mod release;
 mod since;
+mod tame;
 
 use std::{
     collections::BTreeMap,
@@ -106,6 +107,7 @@ pub async fn run(
     }
     if !is_embedded {
         ingress::adapt(client, &mut wanted, progress).await?;
+        preflight::tame(client, &mut wanted, progress).await?;
     }
     let digests = preflight::images(client, &wanted, is_embedded && !request.dry_run).await?;
     let current = specs(client, &wanted.stack).await?;

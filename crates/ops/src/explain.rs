@@ -60,6 +60,9 @@ pub fn explain(failure: Failure) -> Cause {
     } else if lower.contains("non-zero exit") {
         let message = format!("a new task of {service} crashed while starting ({error})");
         ("task-crashed-at-start", message, look)
+    } else if lower.contains("ended with exit code 0") {
+        let hint = "what shall run once is a job: `deploy: {mode: replicated-job}`".to_owned();
+        ("task-ended", format!("{service}: {error}"), hint)
     } else {
         let what = if error.is_empty() { reason } else { error };
         ("task-failed", format!("{service}: {what}"), look)
@@ -96,6 +99,8 @@ mod tests {
         assert_eq!(code("starting container failed: exec", false), "command-not-found");
         let limit = "starting container failed: set its ulimit nofile to 9:9: not permitted";
         assert_eq!(code(limit, false), "task-failed");
+        let ended = "its task ended with exit code 0, and a service is there to stay";
+        assert_eq!(code(ended, false), "task-ended");
         assert_eq!(code("", false), "task-failed");
     }
 }

@@ -68,6 +68,24 @@ impl Facts {
         is_running && own.unwrap_or(true)
     }
 
+    /// Where the engine says its update stands; empty when there was none.
+    pub fn update_state(&self) -> &str {
+        text(&self.service, "/UpdateStatus/State")
+    }
+
+    /// Ids of this release's tasks that serve.
+    pub fn serving(&self) -> BTreeSet<String> {
+        let serving = |task: &&Value| self.is_new(task) && self.is_serving(task);
+        self.tasks.iter().filter(serving).map(|task| text(task, "/ID").to_owned()).collect()
+    }
+
+    /// Ids of this release's tasks in one of these states.
+    pub fn new_in(&self, states: &[&str]) -> BTreeSet<String> {
+        let is_in =
+            |task: &&Value| self.is_new(task) && states.contains(&text(task, "/Status/State"));
+        self.tasks.iter().filter(is_in).map(|task| text(task, "/ID").to_owned()).collect()
+    }
+
     fn is_new(&self, task: &Value) -> bool {
         self.up_to_date.contains(text(task, "/ID"))
     }
@@ -137,11 +155,29 @@ impl Facts {
         Some((self.waiting(task)?, task))
     }
 
+    /// A task of this release that ended well and that nobody will replace.
+    fn done(&self) -> Option<&str> {
+        let restart = text(&self.service, "/Spec/TaskTemplate/RestartPolicy/Condition");
+        if !matches!(restart, "none" | "on-failure") {
+            return None;
+        }
+        let is_live = |slot: &Value| {
+            let mut of_slot = self.tasks.iter().filter(|task| task.get("Slot") == Some(slot));
+            of_slot.any(|task| matches!(text(task, "/DesiredState"), "ready" | "running"))
+        };
+        let is_done = |task: &&Value| {
+            self.is_new(task)
+                && text(task, "/Status/State") == "complete"
+                && task.get("Slot").is_some_and(|slot| !is_live(slot))
+        };
+        self.tasks.iter().find(is_done).map(|task| text(task, "/ID"))
+    }
+
     pub fn verdict(&self) -> Verdict {
         if self.is_job() {
             return self.job_verdict();
         }
-        let state = text(&self.service, "/UpdateStatus/State");
+        let state = self.update_state();
         let message = text(&self.service, "/UpdateStatus/Message");
         let named = message.split_whitespace().last().filter(|word| word.len() == 25);
         let failed = |reason: &str| Verdict::Failed {
@@ -150,6 +186,10 @@ impl Facts {
                 .map(str::to_owned)
                 .or_else(|| Some(text(self.failed_task()?, "/ID").to_owned())),
         };
+        if let Some(task) = self.done() {
+            let reason = "its task ended with exit code 0, and a service is there to stay";
+            return Verdict::Failed { reason: reason.to_owned(), task: Some(task.to_owned()) };
+        }
         match state {
             "paused" => return failed(message),
             "rollback_started" | "rollback_paused" | "rollback_completed" => {
@@ -237,6 +277,17 @@ mod tests {
     fn a_release_is_live_when_its_tasks_serve_and_no_old_one_is_wanted() {
         let tasks = vec![task("new", "running", "running"), task("old", "running", "shutdown")];
         assert_eq!(facts("completed", tasks, &["new"]).verdict(), Verdict::Converged);
+    }
+
+    #[test]
+    fn a_task_that_ended_well_is_no_service() {
+        let mut facts = facts("paused", vec![task("new", "complete", "shutdown")], &["new"]);
+        assert!(matches!(facts.verdict(), Verdict::Failed { reason, .. } if reason.is_empty()));
+        facts.service["Spec"]["TaskTemplate"] = json!({ "RestartPolicy": { "Condition": "none" } });
+        let verdict = facts.verdict();
+        assert!(matches!(&verdict, Verdict::Failed { reason, .. } if reason.contains("code 0")));
+        facts.tasks.push(task("next", "ready", "running"));
+        assert_ne!(facts.verdict(), verdict, "another one is coming");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! restore in reverse order.
 
 mod facts;
+mod guard;
+mod vigil;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +14,10 @@ use dockerapi::{Client, ClientError, client::LogQuery};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 
+use self::{
+    guard::{Guard, before_change},
+    vigil::Vigil,
+};
 use crate::{
     error::{Class, Error},
     explain::{Cause, Failure, explain},
@@ -126,6 +132,7 @@ impl Context<'_> {
     }
 
     async fn write(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
+        self.await_turn(name, spec, way).await?;
         for _ in 0..5 {
             let image = spec.pointer(IMAGE).and_then(Value::as_str).unwrap_or("");
             let login = self.logins.of(image);
@@ -161,6 +168,36 @@ impl Context<'_> {
             .into())
     }
 
+    /// Waits until a Docker Swarm may be told of the change; refuses one that does harm there.
+    async fn await_turn(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
+        if way == Way::Back || self.is_embedded().await? {
+            return Ok(());
+        }
+        let heard = *self.interrupts.borrow();
+        loop {
+            let Some(current) = self.service(name).await? else { return Ok(()) };
+            if current.get("Spec") == Some(spec) {
+                return Ok(());
+            }
+            match before_change(name, &current, spec) {
+                Guard::Go => return Ok(()),
+                Guard::Refuse(error) => return Err(error.into()),
+                Guard::Wait if *self.interrupts.borrow() > heard => return Err(Stop::Interrupted),
+                Guard::Wait if Instant::now() >= self.deadline => {
+                    let waits = Some("the end of the update that is under way".to_owned());
+                    return Err(Stop::Deadline { service: name.to_owned(), waits });
+                }
+                Guard::Wait => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Whether it is our own engine, which has none of Docker's defects.
+    async fn is_embedded(&self) -> Result<bool, ClientError> {
+        let info = self.patiently(|| self.client.info()).await?;
+        Ok(info["Driver"] == "process")
+    }
+
     /// What the engine accepts and does not do.
     fn hear(&self, name: &str, answer: &Value) {
         let warnings = answer.get("Warnings").and_then(Value::as_array);
@@ -176,9 +213,14 @@ impl Context<'_> {
         let mut shown = None;
         let mut converged_at: Option<Instant> = None;
         let heard = *self.interrupts.borrow();
+        let mut vigil = (!self.is_embedded().await?).then(Vigil::default);
+        let began = Instant::now();
         loop {
             let facts = self.facts(name).await?;
-            let verdict = facts.verdict();
+            let verdict = match &mut vigil {
+                Some(vigil) => vigil.see(began.elapsed(), &facts),
+                None => facts.verdict(),
+            };
             let slots = facts.slots();
             if shown.as_ref() != Some(&slots) {
                 let (wanted, service) = (facts.wanted(), name.to_owned());
@@ -242,7 +284,12 @@ impl Context<'_> {
         explain(Failure {
             service: name.to_owned(),
             // What it waits for says more than Docker's words do.
-            error: own_text("Waiting").unwrap_or_else(|| text("/Status/Err")),
+            error: own_text("Waiting").unwrap_or_else(|| {
+                // A task that is on its way, or ended well, has no error of its own.
+                Some(text("/Status/Err"))
+                    .filter(|e| !e.is_empty())
+                    .unwrap_or_else(|| reason.clone())
+            }),
             detail: own_text("Detail"),
             was_ready: own.and_then(|own| own.get("WasReady")).and_then(Value::as_bool)
                 == Some(true),

@@ -8,7 +8,10 @@ use std::{
 use dockerapi::{Client, publish};
 use serde_json::Value;
 
-use super::{Wanted, since};
+use super::{
+    Wanted, since,
+    tame::{self, Nodes},
+};
 use crate::{
     error::Error,
     progress::{Progress, Said},
@@ -48,6 +51,37 @@ pub(super) fn version(
         }
         for text in lost.tuning {
             progress.say(Said::Warning { text: format!("{text}; {speaks} and ignores it") });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the services such that a Docker Swarm keeps them as they are meant, and says so.
+pub(super) async fn tame(
+    client: &Client,
+    wanted: &mut Wanted,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let takes_tasks = |node: &&Value| {
+        node.pointer("/Spec/Availability").and_then(Value::as_str) == Some("active")
+            && node.pointer("/Status/State").and_then(Value::as_str) == Some("ready")
+    };
+    let nodes = client.nodes().await?;
+    let nodes = Nodes { count: nodes.iter().filter(takes_tasks).count() as u64 };
+    for service in &mut wanted.lowered.services {
+        let own = service.spec.pointer("/TaskTemplate/ContainerSpec/Healthcheck/Test").cloned();
+        let test = match own {
+            Some(test) => Some(test),
+            None => client
+                .image(&service.image)
+                .await
+                .ok()
+                .and_then(|image| image.pointer("/Config/Healthcheck/Test").cloned()),
+        };
+        let first = test.as_ref().and_then(|test| test.get(0)?.as_str());
+        let has_check = first.is_some_and(|first| first != "NONE");
+        for text in tame::tame(&service.name, &mut service.spec, has_check, nodes) {
+            progress.say(Said::Warning { text });
         }
     }
     Ok(())
