@@ -6,6 +6,7 @@ pub mod image;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -28,4 +29,14 @@ pub fn build(package: &str, binary: Option<&str>) -> Result<PathBuf> {
     let status = command.env("RUSTFLAGS", "-C target-feature=+crt-static").status()?;
     ensure!(status.success(), "cargo build of {package} ended with {status}");
     Ok(target().join(TARGET).join("release").join(binary.unwrap_or("keel")))
+}
+
+/// Looks again and again until it is so; after half a minute it says what is not.
+pub fn until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !is_so()? {
+        ensure!(started.elapsed() < Duration::from_secs(30), "not so for 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }

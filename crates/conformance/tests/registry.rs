@@ -5,13 +5,13 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use conformance::{
     build,
     engine::{Engine, Kind, missing_for_dockerd},
+    until,
 };
 
 /// `alice` with the password `of-alice`, as `htpasswd -B` writes it.
@@ -42,11 +42,7 @@ impl Registry {
             .spawn()
             .context("docker-registry: `scripts/setup test` installs it")?;
         let registry = Self { process, host };
-        let started = Instant::now();
-        while TcpStream::connect(&registry.host).is_err() {
-            ensure!(started.elapsed() < Duration::from_secs(20), "the registry does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("the registry answers", || Ok(TcpStream::connect(&registry.host).is_ok()))?;
         Ok(registry)
     }
 }
@@ -143,13 +139,11 @@ fn what_was_built_is_pushed_and_runs_by_its_digest() -> Result<()> {
     site.docker(&["tag", &name("v1"), &name("v2")])?;
     site.docker(&["push", "-q", &name("v2")])?;
     site.docker(&["service", "rm", "site_app"])?;
-    let started = Instant::now();
-    while site.docker(&["rmi", "-f", &name("v1"), &name("v2"), digest]).is_ok()
-        || !site.docker(&["images", "-q"])?.is_empty()
-    {
-        ensure!(started.elapsed() < Duration::from_secs(30), "the image stays");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    until("no image is left", || {
+        // It is refused while the last container is there.
+        let _ = site.docker(&["rmi", "-f", &name("v1"), &name("v2"), digest]);
+        Ok(site.docker(&["images", "-q"])?.is_empty())
+    })?;
     let (is_done, said) = site.deploy(&["--version", "v2", "--skip-build"])?;
     ensure!(is_done, "{said}");
     ensure!(site.image()? == format!("{}@{digest}", name("v2")), "{}", site.image()?);
