@@ -22,6 +22,7 @@ use crate::{
     error::{Class, Error},
     progress::{Progress, Said},
     rollout::{Context, milliseconds, plain},
+    spread::catch_up,
 };
 
 /// A node as it is shown.
@@ -141,8 +142,12 @@ async fn set(client: &Client, key: &str, availability: &str) -> Result<(), Error
         .hint("try again"))
 }
 
-/// Back into service: new tasks may come.
-pub async fn activate(client: &Client, key: &str) -> Result<(), Error> {
+/// Back into service: new tasks may come, and find their images there.
+pub async fn activate(client: &Client, key: &str, progress: &dyn Progress) -> Result<(), Error> {
+    let node = find(client, key).await?;
+    if client.nodes().await?.len() > 1 {
+        catch_up(client, &node, progress).await?;
+    }
     set(client, key, "active").await
 }
 

@@ -44,12 +44,41 @@ pub async fn spread(
     if nodes.len() < 2 {
         return Ok(());
     }
+    bring(client, images, &nodes, progress).await
+}
+
+/// As [`spread`], to one node that takes no tasks yet: what services need may be newer than what it
+/// had when it left. `node` is the raw one.
+pub(crate) async fn catch_up(
+    client: &Client,
+    node: &Value,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let mut images = BTreeMap::new();
+    for service in client.services(&[]).await? {
+        let image = service.pointer("/Spec/TaskTemplate/ContainerSpec/Image");
+        let Some(reference) = image.and_then(Value::as_str) else { continue };
+        // What is not here either is a registry's.
+        let here = client.image(reference).await.unwrap_or_default();
+        if let Some(id) = here["Id"].as_str() {
+            images.insert(reference.to_owned(), id.to_owned());
+        }
+    }
+    bring(client, &images, &[Node::of(node)], progress).await
+}
+
+async fn bring(
+    client: &Client,
+    images: &BTreeMap<String, String>,
+    nodes: &[Node],
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     for (reference, id) in images {
         if is_from_registry(client, reference).await {
             continue;
         }
         let mut archive: Option<tempfile::NamedTempFile> = None;
-        for node in &nodes {
+        for node in nodes {
             let there = on(client, node, &format!("/images/{}/json", escape(reference))).await?;
             if there.is_some_and(|there| there["Id"] == id.as_str()) {
                 continue;
@@ -68,19 +97,22 @@ pub async fn spread(
     Ok(())
 }
 
+impl Node {
+    fn of(node: &Value) -> Self {
+        Self { id: text(node, "/ID"), hostname: text(node, "/Description/Hostname") }
+    }
+}
+
 /// Nodes that are there and take tasks.
 fn nodes(nodes: &[Value]) -> Vec<Node> {
-    let text = |node: &Value, path: &str| {
-        node.pointer(path).and_then(Value::as_str).unwrap_or("").to_owned()
-    };
     let is_used = |node: &&Value| {
         text(node, "/Status/State") == "ready" && text(node, "/Spec/Availability") != "drain"
     };
-    let one = |node: &Value| Node {
-        id: text(node, "/ID"),
-        hostname: text(node, "/Description/Hostname"),
-    };
-    nodes.iter().filter(is_used).map(one).collect()
+    nodes.iter().filter(is_used).map(Node::of).collect()
+}
+
+fn text(value: &Value, path: &str) -> String {
+    value.pointer(path).and_then(Value::as_str).unwrap_or("").to_owned()
 }
 
 /// A registry has it under this very name: nodes pull it by themselves.

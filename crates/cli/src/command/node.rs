@@ -110,7 +110,10 @@ pub async fn drain(context: &Context, drain: &args::Drain) -> Outcome {
 
 pub async fn activate(context: &Context, node: &str) -> Outcome {
     let client = context.client().await?;
-    node::activate(&client, node).await?;
+    let progress = Shown::new(context.output);
+    let activated = node::activate(&client, node, &progress).await;
+    progress.end();
+    activated?;
     if context.output.json {
         context.output.json(&json!({ "verdict": "active", "node": node }))?;
         return Ok(());

@@ -43,6 +43,10 @@ pub fn under_load(fleet: &Fleet<'_>, script: &mut Script) -> Result<()> {
     let name = "deploy version 6 with the new leader";
     script.done(keel(at, name, 0, &["deploy", "ala", "--version", "v6"], &[])?, traffic)?;
     script.done(fleet.leader_back(operator, leader)?, traffic)?;
+    // Two replicas may stand on one node; of four some stand where there were none.
+    let name = "scale the API and the pages 2 to 4";
+    let scale = &["scale", "ala_api=4", "ala_frontend=4"];
+    script.done(keel(at, name, 0, scale, &[])?, traffic)?;
     let step = fleet.killed(operator, victim, script)?;
     script.done(step, traffic)?;
     let name = "deploy version 7 on the nodes that are left";
@@ -136,7 +140,7 @@ impl Fleet<'_> {
                 let elsewhere = |task: &&Value| text(task, "node").as_deref() != Some(name);
                 Ok(tasks.iter().filter(elsewhere).count())
             };
-            Ok(count("ala_api")? == 2 && count("ala_frontend")? == 2 && count("ala_priority")? == 1)
+            Ok(count("ala_api")? == 4 && count("ala_frontend")? == 4 && count("ala_priority")? == 1)
         })?;
         Ok(went_well("kill a node", "its tasks run elsewhere", started))
     }
