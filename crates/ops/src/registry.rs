@@ -1,7 +1,7 @@
 //! Images whose name says a registry, on a Swarm: what was built here is pushed, and every service
 //! runs the very image that the registry has, named by its digest. Nodes pull it with our login.
 
-use std::{collections::BTreeMap, fmt, time::Instant};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
@@ -35,7 +35,7 @@ impl Logins {
 
     /// What the docker client was logged in with: its configuration and its credential helpers.
     fn learn(&mut self, registry: &str) -> Result<(), Error> {
-        if self.0.contains_key(registry) {
+        if self.0.contains_key(registry) || !is_ever_logged_in() {
             return Ok(());
         }
         match docker_credential::get_credential(registry) {
@@ -54,6 +54,13 @@ impl Logins {
             }
         }
     }
+}
+
+/// The docker client has a configuration; there is none before the first login.
+fn is_ever_logged_in() -> bool {
+    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(std::env::home_dir()?.join(".docker")));
+    folder.is_some_and(|folder| folder.join("config.json").exists())
 }
 
 fn header(registry: &str, credential: &DockerCredential) -> String {
