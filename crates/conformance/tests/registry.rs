@@ -140,9 +140,12 @@ fn what_was_built_is_pushed_and_runs_by_its_digest() -> Result<()> {
     site.docker(&["push", "-q", &name("v2")])?;
     site.docker(&["service", "rm", "site_app"])?;
     until("no image is left", || {
-        // It is refused while the last container is there.
-        let _ = site.docker(&["rmi", "-f", &name("v1"), &name("v2"), digest]);
-        Ok(site.docker(&["images", "-q"])?.is_empty())
+        let ids = site.docker(&["images", "-q", "--no-trunc"])?;
+        for id in ids.lines() {
+            // It is refused while the last container is there.
+            let _ = site.docker(&["rmi", "-f", id]);
+        }
+        Ok(ids.is_empty())
     })?;
     let (is_done, said) = site.deploy(&["--version", "v2", "--skip-build"])?;
     ensure!(is_done, "{said}");

@@ -305,5 +305,6 @@ async fn a_port_that_is_given_up_lets_its_clients_finish() {
     assert_eq!(read_to_end(idle).await.expect("closed in order"), "");
     release.send(true).expect("the backend waits");
     let answer = read_to_end(busy).await.expect("answered");
-    assert!(answer.contains("connection: close") && answer.ends_with("done"), "{answer}");
+    // Its worker may hear of the port's end only after the head; that it closes is what counts.
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("done"), "{answer}");
 }
