@@ -10,7 +10,6 @@ use std::{
 
 use crate::{
     Error,
-    error::io,
     node::Node,
     process,
     record::Record,
@@ -18,8 +17,8 @@ use crate::{
     wire,
 };
 
-/// The kernel lets go of a control group a moment after its last process.
-const CGROUP_LIMIT: Duration = Duration::from_secs(10);
+/// The kernel lets go of a control group, and of a mount, a moment after its last process.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Wherever its data root is, Docker 20.10 keeps a folder per overlay network here.
 const BALANCERS: &str = "/var/lib/docker/network/files";
@@ -41,12 +40,8 @@ pub fn lab(record: &Record, mut reap: impl FnMut()) -> Result<(), Error> {
         let folder = record.folder.clone();
         return Err(Error::Leftover { folder, what: left.join(", ") });
     }
-    match fs::remove_dir_all(&record.folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io("remove", &record.folder)(error))
-        }
-        Err(_) | Ok(()) => record.forget(),
-    }
+    remove(&record.folder)?;
+    record.forget()
 }
 
 /// What a machine loses when its power goes: processes, mounts, network, `/run`. Its disk stays.
@@ -65,12 +60,18 @@ pub fn node(record: &Record, node: &Node, reap: impl FnMut()) -> Result<(), Erro
     remove_cgroups(node.cgroup())?;
     let _ = fs::remove_file(node.folder.join("pid"));
     let _ = fs::remove_file(&node.socket);
-    match fs::remove_dir_all(node.exec_root()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io("remove", node.exec_root())(error))
-        }
+    remove(&node.exec_root())
+}
+
+/// Removes a folder. What was mounted there is busy for a moment longer, in namespaces that are
+/// just ending.
+fn remove(folder: &Path) -> Result<(), Error> {
+    until(&format!("the removal of {}", folder.display()), BUSY_LIMIT, || match fs::remove_dir_all(
+        folder,
+    ) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
         Err(_) | Ok(()) => Ok(()),
-    }
+    })
 }
 
 /// Mount points in the folder, the innermost last.
@@ -118,7 +119,7 @@ fn remove_cgroups(name: &str) -> Result<(), Error> {
     let mut roots: Vec<PathBuf> = controllers.map(|entry| entry.path()).collect();
     roots.push(PathBuf::from(CGROUPS));
     for group in roots.into_iter().map(|root| root.join(name)) {
-        until(&format!("the removal of {}", group.display()), CGROUP_LIMIT, || {
+        until(&format!("the removal of {}", group.display()), BUSY_LIMIT, || {
             remove_group(&group).map_err(|error| error.to_string())
         })?;
     }
