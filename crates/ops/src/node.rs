@@ -145,8 +145,11 @@ async fn set(client: &Client, key: &str, availability: &str) -> Result<(), Error
 /// Back into service: new tasks may come, and find their images there.
 pub async fn activate(client: &Client, key: &str, progress: &dyn Progress) -> Result<(), Error> {
     let node = find(client, key).await?;
-    if client.nodes().await?.len() > 1 {
-        catch_up(client, &node, progress).await?;
+    if client.nodes().await?.len() > 1
+        && let Err(error) = catch_up(client, &node, progress).await
+    {
+        // Where no daemon of ours is, a registry may still have them.
+        progress.say(Said::Warning { text: error.to_string() });
     }
     set(client, key, "active").await
 }
