@@ -23,7 +23,7 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     pin::Pin,
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -117,8 +117,7 @@ fn run() -> Result<bool> {
 
 /// The debug `keel`, and the exam's service.
 fn binaries() -> Result<(PathBuf, PathBuf)> {
-    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let status = Command::new(cargo)
+    let status = conformance::cargo()
         .args(["build", "--quiet", "--package", "cli", "--package", "conformance", "--bins"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("a root")?)
         .status()?;

@@ -19,9 +19,22 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
+/// Cargo, without what another cargo told this process of its own package: build scripts that look at
+/// it would run again for each package that asks, and all that is built on them would be built anew.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let of_package = |prefix: &&str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(of_package) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Builds a static binary: `keel` itself, or one of this crate's.
 pub fn build(package: &str, binary: Option<&str>) -> Result<PathBuf> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut command = cargo();
     command.args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
     if let Some(binary) = binary {
         command.args(["--bin", binary]);

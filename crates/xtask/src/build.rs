@@ -1,9 +1,6 @@
 //! Where things are, and how the binaries that users get are built.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,7 +38,7 @@ pub fn tool(package: &str) -> Result<PathBuf> {
 }
 
 fn cargo(arguments: &[&str], rust_flags: Option<&str>) -> Result<()> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut command = conformance::cargo();
     command.args(arguments).current_dir(root());
     if let Some(flags) = rust_flags {
         command.env("RUSTFLAGS", flags);

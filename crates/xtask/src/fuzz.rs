@@ -70,7 +70,7 @@ pub fn run(seconds: u32, seed: u32, names: &[String]) -> Result<bool> {
 
 fn compile() -> Result<PathBuf> {
     let folder = build::target().join("fuzz");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let status = conformance::cargo()
         .args(["build", "--quiet", "--package", "fuzz", "--bin", "fuzz", "--profile", "fuzz"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(&folder)

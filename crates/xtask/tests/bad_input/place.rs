@@ -61,9 +61,8 @@ pub struct Place {
 fn binaries() -> &'static (PathBuf, PathBuf) {
     static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a root");
-        let status = Command::new(cargo)
+        let status = conformance::cargo()
             .args(["build", "--quiet", "--package", "cli", "--package", "probe"])
             .current_dir(root)
             .status()
