@@ -137,9 +137,16 @@ fn sit(engine: &Engine, scenarios: &[Scenario]) -> Outcomes {
             let Err(error) = result else { break };
             failures.push(format!("{error:#}"));
             // What is left of it would be in the way of the next try.
-            let left = format!("ps -aq --filter name=^{}", scenario.id.to_lowercase());
-            let gone = || Ok(exam.docker(&left)?.out.is_empty().then_some(()));
-            let _ = exam.until("its containers are gone", gone);
+            let name = scenario.id.to_lowercase();
+            let _ = exam.docker(&format!("stack rm {name}"));
+            let left = |what: &str| -> Result<String> {
+                Ok(exam.docker(&format!("{what} --filter name={name}"))?.out)
+            };
+            let gone = || -> Result<Option<()>> {
+                let is_gone = left("ps -aq")?.is_empty() && left("network ls -q")?.is_empty();
+                Ok(is_gone.then_some(()))
+            };
+            let _ = exam.until("it is gone", gone);
         }
         let outcome = Outcome::new(started.elapsed(), failures, tries(engine.kind));
         if let Ok(mut outcomes) = outcomes.lock() {
