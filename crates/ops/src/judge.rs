@@ -207,7 +207,11 @@ impl Facts {
         if let Some((why, task)) = parked {
             return Verdict::Failed { reason: why.to_owned(), task: Some(task.to_owned()) };
         }
-        if let Some(task) = new.clone().find(|task| text(task, "/Status/State") == "rejected") {
+        let refused = new.clone().filter(|task| text(task, "/Status/State") == "rejected");
+        // In an update the engine counts it, and acts.
+        let is_tried_again =
+            refused.clone().count() == 1 && state.is_empty() && refused.clone().all(is_passing);
+        if let Some(task) = refused.clone().next().filter(|_| !is_tried_again) {
             let reason = text(task, "/Status/Err").to_owned();
             return Verdict::Failed { reason, task: Some(text(task, "/ID").to_owned()) };
         }
@@ -227,6 +231,11 @@ impl Facts {
         }
         Verdict::Pending { ready, wanted }
     }
+}
+
+/// A refusal that the next task seldom meets: Docker's own races while it sets a network up.
+fn is_passing(task: &Value) -> bool {
+    text(task, "/Status/Err").starts_with("network sandbox join failed")
 }
 
 #[cfg(test)]
@@ -288,6 +297,27 @@ mod tests {
         assert!(matches!(&verdict, Verdict::Failed { reason, .. } if reason.contains("code 0")));
         facts.tasks.push(task("next", "ready", "running"));
         assert_ne!(facts.verdict(), verdict, "another one is coming");
+    }
+
+    #[test]
+    fn a_network_that_was_not_there_in_time_is_tried_once_more() {
+        let rejected = |id: &str, error: &str| {
+            let mut task = task(id, "rejected", "shutdown");
+            task["Status"]["Err"] = json!(error);
+            task
+        };
+        let race = "network sandbox join failed: error creating vxlan interface: file exists";
+        let image = "No such image: app:v1";
+        for (state, errors, is_failed) in [
+            ("", vec![race], false),
+            ("", vec![race, race], true),
+            ("", vec![image], true),
+            ("updating", vec![race], true),
+        ] {
+            let tasks = errors.iter().enumerate().map(|(i, e)| rejected(&format!("t{i}"), e));
+            let verdict = facts(state, tasks.collect(), &["t0", "t1"]).verdict();
+            assert_eq!(matches!(verdict, Verdict::Failed { .. }), is_failed, "{state} {errors:?}");
+        }
     }
 
     #[test]
