@@ -137,6 +137,16 @@ impl Engine {
         Ok(())
     }
 
+    /// What the daemon left mounted goes: a network it forgot would keep its number from the next.
+    fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let of_mount = |line: &str| Some(PathBuf::from(line.split(' ').nth(1)?));
+        let own: Vec<PathBuf> = mounts.lines().filter_map(of_mount).collect();
+        for place in own.iter().rev().filter(|place| place.starts_with(self.folder.path())) {
+            let _ = Command::new("umount").arg("--lazy").arg(place).status();
+        }
+    }
+
     fn docker(&self, arguments: &[&str]) -> Result<bool> {
         let status = Command::new("docker")
             .args(arguments)
@@ -162,6 +172,7 @@ impl Drop for Engine {
                     }
                     let _ = daemon.wait();
                 }
+                self.unmount();
             }
         }
     }

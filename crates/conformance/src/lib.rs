@@ -2,8 +2,10 @@
 
 pub mod engine;
 pub mod image;
+pub mod registry;
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -11,7 +13,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The target of static binaries.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The workspace's target folder.
 pub fn target() -> PathBuf {
@@ -32,10 +35,16 @@ pub fn cargo() -> Command {
     command
 }
 
+/// On a terminal cargo shows how far it is.
+pub fn quiet_in_a_pipe() -> Option<&'static str> {
+    (!std::io::stderr().is_terminal()).then_some("--quiet")
+}
+
 /// Builds a static binary: `keel` itself, or one of this crate's.
 pub fn build(package: &str, binary: Option<&str>) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
+    command.args(["build", "--release", "--target", TARGET, "--package", package]);
+    command.args(quiet_in_a_pipe());
     if let Some(binary) = binary {
         command.args(["--bin", binary]);
     }

@@ -2,57 +2,17 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use conformance::{
     build,
     engine::{Engine, Kind, missing_for_dockerd},
+    registry::{PASSWORD, Registry},
     until,
 };
-
-/// `alice` with the password `of-alice`, as `htpasswd -B` writes it.
-const USERS: &str = "alice:$2y$05$32z7As7keqdq.SR38kAKx.rshqr2iiS1vvwTGvCUWZBQrzzvIfHjy\n";
-
-struct Registry {
-    process: Child,
-    host: String,
-}
-
-impl Registry {
-    fn start(folder: &Path) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let host = format!("127.0.0.1:{port}");
-        fs::write(folder.join("users"), USERS)?;
-        let at = folder.display();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\n\
-             storage: {{filesystem: {{rootdirectory: {at}/data}}}}\nhttp: {{addr: \"{host}\"}}\n\
-             auth: {{htpasswd: {{realm: test, path: {at}/users}}}}\n"
-        );
-        fs::write(folder.join("config.yml"), config)?;
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(folder.join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("docker-registry: `scripts/setup test` installs it")?;
-        let registry = Self { process, host };
-        until("the registry answers", || Ok(TcpStream::connect(&registry.host).is_ok()))?;
-        Ok(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A stack of one service, whose image the registry is to have.
 struct Site {
@@ -113,7 +73,7 @@ fn what_was_built_is_pushed_and_runs_by_its_digest() -> Result<()> {
         return Ok(());
     }
     let folder = tempfile::Builder::new().prefix("keel-").tempdir()?;
-    let registry = Registry::start(folder.path())?;
+    let registry = Registry::start()?;
     let site = Site::start(&registry.host, folder)?;
     let name = |version: &str| format!("{}/team/app:{version}", registry.host);
 
@@ -122,7 +82,7 @@ fn what_was_built_is_pushed_and_runs_by_its_digest() -> Result<()> {
     ensure!(said.contains("docker login") && said.contains("nothing was changed"), "{said}");
     ensure!(site.docker(&["service", "ls", "-q"])?.is_empty(), "something was changed");
 
-    // As `docker login` writes it: base64 of `alice:of-alice`.
+    // As `docker login` writes it: base64 of the name, a colon and the password.
     let login = format!(r#"{{"auths":{{"{}":{{"auth":"YWxpY2U6b2YtYWxpY2U="}}}}}}"#, registry.host);
     fs::create_dir_all(site.folder.path().join("client"))?;
     fs::write(site.folder.path().join("client/config.json"), login)?;
@@ -133,7 +93,7 @@ fn what_was_built_is_pushed_and_runs_by_its_digest() -> Result<()> {
     let digest = first.split('@').nth(1).unwrap_or_default();
     let known = site.docker(&["image", "inspect", "--format", "{{.RepoDigests}}", &name("v1")])?;
     ensure!(known.contains(digest), "{known} is not {digest}");
-    ensure!(!said.contains("of-alice") && !said.contains("YWxpY2U"), "the login is shown: {said}");
+    ensure!(!said.contains(PASSWORD) && !said.contains("YWxpY2U"), "the login is shown: {said}");
 
     // The same image under another tag is only in the registry: a node gets it with our login.
     site.docker(&["tag", &name("v1"), &name("v2")])?;

@@ -10,12 +10,10 @@ use bollard::{
         TagImageOptionsBuilder,
     },
 };
+use conformance::registry::{PASSWORD, USER};
 use futures_util::TryStreamExt;
 
-use super::{
-    Case, Stage, refused,
-    registry::{PASSWORD, USER},
-};
+use super::{Case, Stage, refused};
 
 pub const ALL: &[Case] = &[
     ("images are saved and loaded", |stage| Box::pin(saved(stage))),

@@ -7,14 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use conformance::target;
+use conformance::{
+    registry::{PASSWORD, USER},
+    target,
+};
 use serde_json::Value;
 
-use super::{
-    Outcome,
-    registry::{PASSWORD, USER},
-    word,
-};
+use super::{Outcome, word};
 
 fn interpreter() -> PathBuf {
     target().join("python/bin/python")

@@ -1,4 +1,4 @@
-//! A real registry (Debian's `docker-registry`) on a loopback port, for one user.
+//! A registry (Debian's `docker-registry`) on a loopback port, that lets one user in.
 
 use std::{
     fs,
@@ -8,11 +8,14 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::until;
+
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "of-alice";
 /// The same as `htpasswd -B` writes it.
 const USERS: &str = "alice:$2y$05$32z7As7keqdq.SR38kAKx.rshqr2iiS1vvwTGvCUWZBQrzzvIfHjy\n";
 
+/// Ended when it is dropped.
 pub struct Registry {
     pub host: String,
     process: Child,
@@ -20,6 +23,7 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// It answers.
     pub fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("keel-").tempdir()?;
         let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
@@ -38,12 +42,9 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .context("run docker-registry; `scripts/setup test` installs it")?;
-        Ok(Self { host, process, _folder: folder })
-    }
-
-    /// It takes a moment to begin.
-    pub fn listens(host: &str) -> bool {
-        TcpStream::connect(host).is_ok()
+        let registry = Self { host, process, _folder: folder };
+        until("the registry answers", || Ok(TcpStream::connect(&registry.host).is_ok()))?;
+        Ok(registry)
     }
 }
 
