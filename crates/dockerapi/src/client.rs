@@ -31,8 +31,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::{
     error::ClientError,
-    query::{escape, filters},
-    stream::{LogLine, LogQuery, LogStream, Streamed},
+    query::{escape, filters, of_node},
+    stream::{LogLine, LogQuery, LogStream, Streamed, Values},
     swarm::Kind,
     taken::Taken,
 };

@@ -297,18 +297,10 @@ async fn listen(docker: Client, heard: mpsc::Sender<Value>) {
     let wanted = [("type", "container"), ("type", "service"), ("type", "node")];
     loop {
         if let Ok(mut events) = docker.events(&wanted).await {
-            let mut bytes: Vec<u8> = Vec::new();
-            while let Ok(Some(more)) = events.next().await {
-                bytes.extend_from_slice(&more);
-                let mut items = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
-                let mut read = 0;
-                while let Some(Ok(event)) = items.next() {
-                    read = items.byte_offset();
-                    if heard.send(event).await.is_err() {
-                        return;
-                    }
+            while let Ok(Some(event)) = events.next().await {
+                if heard.send(event).await.is_err() {
+                    return;
                 }
-                bytes.drain(..read);
             }
         }
         if heard.is_closed() {

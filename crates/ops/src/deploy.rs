@@ -103,7 +103,7 @@ pub async fn run(
     if !is_embedded && !request.no_push {
         let built: Vec<String> = built.into_iter().map(|(image, _)| image).collect();
         let may_push = !request.dry_run;
-        context.logins = registry::pin(client, &mut wanted, &built, may_push, progress).await?;
+        context.logins = registry::pin(&context, &mut wanted, &built, may_push).await?;
     }
     if !is_embedded {
         ingress::adapt(client, &mut wanted, progress).await?;

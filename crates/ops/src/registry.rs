@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use dockerapi::{Client, ClientError};
+use dockerapi::ClientError;
 use serde_json::{Value, json};
+use tokio::time::sleep_until;
 
 use crate::{
-    deploy::Wanted,
-    error::Error,
+    deploy::{Wanted, nothing_changed},
+    error::{Class, Error},
     plan::IMAGE,
-    progress::{Progress, Said},
-    rollout::milliseconds,
+    progress::Said,
+    rollout::{Context, milliseconds},
     spread::repository,
 };
 
@@ -84,11 +85,10 @@ pub(crate) fn registry(image: &str) -> Option<&str> {
 /// Pins the images of a stack to what their registries have; pushes what was built here, or is only
 /// here, when `may_push`.
 pub(crate) async fn pin(
-    client: &Client,
+    context: &Context<'_>,
     wanted: &mut Wanted,
     built: &[String],
     may_push: bool,
-    progress: &dyn Progress,
 ) -> Result<Logins, Error> {
     let mut logins = Logins::default();
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
@@ -100,7 +100,7 @@ pub(crate) async fn pin(
             Some(digest) => Some(digest.clone()),
             None => {
                 let auth = logins.of(&image).map_or_else(|| URL_SAFE.encode("{}"), str::to_owned);
-                let mine = Image { client, name: &image, auth: &auth, progress };
+                let mine = Image { context, name: &image, auth: &auth };
                 mine.digest(built.contains(&image), may_push).await?
             }
         };
@@ -115,10 +115,9 @@ pub(crate) async fn pin(
 
 /// An image on its way.
 struct Image<'a> {
-    client: &'a Client,
+    context: &'a Context<'a>,
     name: &'a str,
     auth: &'a str,
-    progress: &'a dyn Progress,
 }
 
 impl Image<'_> {
@@ -127,11 +126,12 @@ impl Image<'_> {
         if is_built && may_push {
             return self.push().await.map(Some);
         }
-        let error = match self.client.registry_digest(self.name, self.auth).await {
+        let client = self.context.client;
+        let error = match client.registry_digest(self.name, self.auth).await {
             Ok(digest) => return Ok(Some(digest)),
             Err(error) => error,
         };
-        let is_here = self.client.image(self.name).await.is_ok();
+        let is_here = client.image(self.name).await.is_ok();
         if is_here && may_push && is_unknown(&error) {
             return self.push().await.map(Some);
         }
@@ -140,25 +140,43 @@ impl Image<'_> {
              gets under that name",
             self.name
         );
-        self.progress.say(Said::Warning { text });
+        self.context.progress.say(Said::Warning { text });
         Ok(None)
     }
 
+    /// Until the deadline, or until the operator asks to stop.
     async fn push(&self) -> Result<String, Error> {
         let (step, started) = (format!("push {}", self.name), Instant::now());
-        self.progress.say(Said::Step { name: step.clone() });
+        let Context { progress, deadline, interrupts, .. } = self.context;
+        progress.say(Said::Step { name: step.clone() });
+        let mut interrupts = interrupts.clone();
+        let digest = tokio::select! {
+            pushed = self.pushed() => pushed?,
+            () = sleep_until((*deadline).into()) => {
+                let text = format!("push {}: not done in time; nothing was changed", self.name);
+                return Err(Error::new("deadline", text)
+                    .hint("give it more with --timeout; what the registry has is not sent again")
+                    .class(Class::Deadline));
+            }
+            _ = interrupts.wait_for(|count| *count > 0) => return Err(nothing_changed()),
+        };
+        progress.say(Said::Done { name: step, milliseconds: milliseconds(started) });
+        progress.say(Said::Output { line: format!("{} is {digest}", self.name) });
+        Ok(digest)
+    }
+
+    async fn pushed(&self) -> Result<String, Error> {
         let repository = repository(self.name);
         let tag = self.name.strip_prefix(repository).map(|tag| tag.trim_start_matches(':'));
         let tag = tag.filter(|tag| !tag.is_empty()).unwrap_or("latest");
-        let mut said = self.client.push(repository, tag, self.auth).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = said.next().await? {
-            bytes.extend_from_slice(&piece);
+        let client = self.context.client;
+        let refused = |error: ClientError| self.refused(&error.to_string());
+        let mut said = client.push(repository, tag, self.auth).await.map_err(refused)?;
+        let mut digest = None;
+        while let Some(value) = said.next().await.map_err(refused)? {
+            digest = digest_in(&value).map_err(|why| self.refused(why))?.or(digest);
         }
-        let digest = pushed(&bytes).map_err(|why| self.refused(&why))?;
-        self.progress.say(Said::Done { name: step, milliseconds: milliseconds(started) });
-        self.progress.say(Said::Output { line: format!("{} is {digest}", self.name) });
-        Ok(digest)
+        digest.ok_or_else(|| self.refused("it ended without a digest"))
     }
 
     fn refused(&self, why: &str) -> Error {
@@ -178,18 +196,12 @@ fn is_unknown(error: &ClientError) -> bool {
     error.is_not_found() || text.contains("manifest unknown") || text.contains("name unknown")
 }
 
-/// The digest at the end of a push's progress, or why it failed.
-fn pushed(said: &[u8]) -> Result<String, String> {
-    let mut digest = None;
-    for line in serde_json::Deserializer::from_slice(said).into_iter::<Value>() {
-        let line = line.map_err(|error| format!("its progress cannot be read: {error}"))?;
-        if let Some(error) = line.get("error").and_then(Value::as_str) {
-            return Err(error.to_owned());
-        }
-        let told = line.pointer("/aux/Digest").and_then(Value::as_str);
-        digest = told.map(str::to_owned).or(digest);
+/// The digest, where this line of a push's progress has it; the error, where it is one.
+fn digest_in(line: &Value) -> Result<Option<String>, &str> {
+    match line.get("error").and_then(Value::as_str) {
+        Some(error) => Err(error),
+        None => Ok(line.pointer("/aux/Digest").and_then(Value::as_str).map(str::to_owned)),
     }
-    digest.ok_or_else(|| "it ended without a digest".to_owned())
 }
 
 #[cfg(test)]
@@ -211,14 +223,13 @@ mod tests {
 
     #[test]
     fn a_push_ends_with_a_digest_or_says_why_not() {
-        let went = "{\"status\":\"Pushed\"}\r\n{\"progressDetail\":{},\"aux\":{\"Tag\":\"1\",\
-                    \"Digest\":\"sha256:ab\",\"Size\":1}}\r\n";
-        assert_eq!(pushed(went.as_bytes()), Ok("sha256:ab".to_owned()));
-        let refused = "{\"status\":\"Preparing\"}\n{\"errorDetail\":{\"message\":\"denied\"},\
-                       \"error\":\"denied\"}\n";
-        assert_eq!(pushed(refused.as_bytes()), Err("denied".to_owned()));
-        assert!(pushed(b"{\"status\":\"x\"}").is_err());
-        assert!(pushed(b"<html>").is_err());
+        assert_eq!(digest_in(&json!({ "status": "Pushed" })), Ok(None));
+        let last = json!({
+            "progressDetail": {}, "aux": { "Tag": "1", "Digest": "sha256:ab", "Size": 1 },
+        });
+        assert_eq!(digest_in(&last), Ok(Some("sha256:ab".to_owned())));
+        let refused = json!({ "errorDetail": { "message": "denied" }, "error": "denied" });
+        assert_eq!(digest_in(&refused), Err("denied"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Changing services and taking them back: create or update by raw spec, follow to a verdict,
 //! restore in reverse order.
 
+mod change;
 mod facts;
 mod guard;
 mod vigil;
@@ -14,15 +15,11 @@ use dockerapi::{Client, ClientError, client::LogQuery};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 
-use self::{
-    guard::{Guard, before_change},
-    vigil::Vigil,
-};
+use self::vigil::Vigil;
 use crate::{
     error::{Class, Error},
     explain::{Cause, Failure, explain},
     judge::{Facts, Verdict, is_job},
-    plan::IMAGE,
     progress::{Progress, Said},
     registry::Logins,
 };
@@ -70,13 +67,6 @@ impl From<ClientError> for Stop {
     }
 }
 
-/// Where a spec comes from: this release, or an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Forward,
-    Back,
-}
-
 /// A service that was changed, and what it was before.
 #[derive(Clone, Debug)]
 pub struct Changed {
@@ -121,89 +111,10 @@ impl Context<'_> {
         }
     }
 
-    /// Makes the service what `spec` says; the engine starts to roll it out.
-    pub async fn put(&self, name: &str, spec: &Value) -> Result<(), Stop> {
-        self.write(name, spec, Way::Forward).await
-    }
-
-    /// Makes the service what it was in an earlier release: a job is not run again for that.
-    pub async fn put_back(&self, name: &str, spec: &Value) -> Result<(), Stop> {
-        self.write(name, spec, Way::Back).await
-    }
-
-    async fn write(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
-        self.await_turn(name, spec, way).await?;
-        for _ in 0..5 {
-            let image = spec.pointer(IMAGE).and_then(Value::as_str).unwrap_or("");
-            let login = self.logins.of(image);
-            let Some(current) = self.service(name).await? else {
-                match self.client.post_as("/services/create", spec, login).await {
-                    // It was created before the engine's answer was lost.
-                    Err(error) if error.is_passing() || error.is_conflict() => continue,
-                    answer => {
-                        self.hear(name, &answer?);
-                        return Ok(());
-                    }
-                }
-            };
-            if current.get("Spec") == Some(spec) {
-                return Ok(());
-            }
-            let id = current["ID"].as_str().unwrap_or(name).to_owned();
-            let index = current["Version"]["Index"].as_u64().unwrap_or(0);
-            let updated = match way {
-                Way::Forward => self.client.update_service(&id, index, spec, login).await,
-                Way::Back => self.client.take_service_back(&id, index, spec).await,
-            };
-            match updated {
-                Err(error) if error.is_passing() || error.is_out_of_sequence() => continue,
-                answer => {
-                    self.hear(name, &answer?);
-                    return Ok(());
-                }
-            }
-        }
-        Err(Error::new("update-contended", format!("{name} is changed by others all the time"))
-            .hint("find out who else deploys, then try again")
-            .into())
-    }
-
-    /// Waits until a Docker Swarm may be told of the change; refuses one that does harm there.
-    async fn await_turn(&self, name: &str, spec: &Value, way: Way) -> Result<(), Stop> {
-        if way == Way::Back || self.is_embedded().await? {
-            return Ok(());
-        }
-        let heard = *self.interrupts.borrow();
-        loop {
-            let Some(current) = self.service(name).await? else { return Ok(()) };
-            if current.get("Spec") == Some(spec) {
-                return Ok(());
-            }
-            match before_change(name, &current, spec) {
-                Guard::Go => return Ok(()),
-                Guard::Refuse(error) => return Err(error.into()),
-                Guard::Wait if *self.interrupts.borrow() > heard => return Err(Stop::Interrupted),
-                Guard::Wait if Instant::now() >= self.deadline => {
-                    let waits = Some("the end of the update that is under way".to_owned());
-                    return Err(Stop::Deadline { service: name.to_owned(), waits });
-                }
-                Guard::Wait => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
     /// Whether it is our own engine, which has none of Docker's defects.
     async fn is_embedded(&self) -> Result<bool, ClientError> {
         let info = self.patiently(|| self.client.info()).await?;
-        Ok(info["Driver"] == "process")
-    }
-
-    /// What the engine accepts and does not do.
-    fn hear(&self, name: &str, answer: &Value) {
-        let warnings = answer.get("Warnings").and_then(Value::as_array);
-        for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
-            self.progress.say(Said::Warning { text: format!("{name}: {warning}") });
-        }
+        Ok(is_own_engine(&info))
     }
 
     /// Waits for the verdict on a service. `is_first`: it was created, so it must also stay up for
@@ -381,6 +292,11 @@ impl Context<'_> {
             sleep(Duration::from_millis(40)).await;
         }
     }
+}
+
+/// Whether `GET /info` is our own engine's.
+pub(crate) fn is_own_engine(info: &Value) -> bool {
+    info["Driver"] == "process"
 }
 
 /// The update's monitor time; Docker's default when none is set.

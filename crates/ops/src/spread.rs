@@ -13,7 +13,10 @@ use std::{
     time::Instant,
 };
 
-use dockerapi::{Client, client::escape};
+use dockerapi::{
+    Client,
+    client::{escape, of_node},
+};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
@@ -149,7 +152,7 @@ async fn on(client: &Client, node: &Node, path: &str) -> Result<Option<Value>, E
 }
 
 fn through(node: &Node, path: &str) -> String {
-    format!("/evenkeel/v1/nodes/{}/docker{path}", node.id)
+    format!("{}{path}", of_node(&node.id))
 }
 
 fn not_reached(node: &Node, why: &str) -> Error {

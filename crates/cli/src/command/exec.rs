@@ -7,7 +7,7 @@ use std::{
 
 use dockerapi::{
     Client, ClientError,
-    client::{Taken, escape},
+    client::{Taken, escape, of_node},
     frame::{Decoder, Stream},
 };
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -83,11 +83,7 @@ async fn find(client: &Client, key: &str) -> Result<Place, Failure> {
     let node = task["NodeID"].as_str().unwrap_or("").to_owned();
     let here = client.info().await?;
     let is_here = here.pointer("/Swarm/NodeID").and_then(Value::as_str) == Some(node.as_str());
-    let docker = if is_here {
-        String::new()
-    } else {
-        format!("/evenkeel/v1/nodes/{}/docker", escape(&node))
-    };
+    let docker = if is_here { String::new() } else { of_node(&node) };
     Ok(Place { docker, container: found.container.clone().unwrap_or_default() })
 }
 

@@ -39,7 +39,7 @@ pub async fn run(context: &Context, logs: &args::Logs) -> Outcome {
         Some(Tail::Last(count)) => Some(count),
         Some(Tail::All) | None => None,
     };
-    if nodes::is_reachable(&source.client).await && !source.has_terminal().await? {
+    if nodes::has_daemons(&source.client).await && !source.has_terminal().await? {
         let follow = logs.follow;
         let query = LogQuery { follow, tail, since: since.map(unix), timestamps: true };
         return source.of_nodes(query, logs.timestamps, context.output).await;

@@ -25,6 +25,11 @@ pub fn filters(pairs: &[(&str, &str)]) -> String {
     format!("filters={}", escape(&Value::Object(map).to_string()))
 }
 
+/// What leads, before Docker's own paths, to the Docker of another node: by way of our daemons.
+pub fn of_node(id: &str) -> String {
+    format!("/evenkeel/v1/nodes/{}/docker", escape(id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 use http::Method;
 use serde_json::Value;
 
-use super::{CALL, Client, ClientError, Streamed, escape, wire};
+use super::{CALL, Client, ClientError, Streamed, Values, escape, wire};
 
 impl Client {
     /// The digest that a registry has for an image.
@@ -20,17 +20,17 @@ impl Client {
         })
     }
 
-    /// Sends an image to the registry that its name says; what comes is progress as JSON lines.
+    /// Sends an image to the registry that its name says; what comes is its progress.
     pub async fn push(
         &self,
         repository: &str,
         tag: &str,
         auth: &str,
-    ) -> Result<Streamed, ClientError> {
+    ) -> Result<Values, ClientError> {
         let path = format!("/images/{}/push?tag={}", escape(repository), escape(tag));
         let body = wire::nothing().by(auth);
         let (_, body, _) = self.head(Method::POST, &path, body, CALL).await?;
-        Ok(Streamed::new(&path, body))
+        Ok(Values::new(Streamed::new(&path, body)))
     }
 
     /// As [`Self::post`], for a service whose image may need a login.

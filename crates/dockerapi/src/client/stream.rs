@@ -1,8 +1,9 @@
-//! Answers that are read piece by piece: events, and logs as frames.
+//! Answers that are read piece by piece: JSON values, and logs as frames.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde_json::Value;
 
 use super::{Client, ClientError, escape};
 use crate::frame::{Decoder, Stream};
@@ -37,6 +38,43 @@ impl Streamed {
                 }
             }
         }
+    }
+}
+
+/// JSON values, one after another as they come.
+#[derive(Debug)]
+pub struct Values {
+    body: Streamed,
+    /// What came of the next ones.
+    rest: Vec<u8>,
+}
+
+impl Values {
+    pub(super) fn new(body: Streamed) -> Self {
+        Self { body, rest: Vec::new() }
+    }
+
+    /// The next value; `None` at the end. Safe to drop between polls.
+    pub async fn next(&mut self) -> Result<Option<Value>, ClientError> {
+        loop {
+            let mut values = serde_json::Deserializer::from_slice(&self.rest).into_iter();
+            match values.next() {
+                Some(Ok(value)) => {
+                    let read = values.byte_offset();
+                    self.rest.drain(..read);
+                    return Ok(Some(value));
+                }
+                Some(Err(error)) if !error.is_eof() => return Err(self.unreadable(&error)),
+                cut => match self.body.next().await? {
+                    Some(bytes) => self.rest.extend_from_slice(&bytes),
+                    None => return cut.transpose().map_err(|error| self.unreadable(&error)),
+                },
+            }
+        }
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> ClientError {
+        ClientError::Protocol { path: self.body.path.clone(), reason: error.to_string() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Client, ClientError, Streamed, escape, filters};
+use super::{Client, ClientError, Values, escape, filters};
 
 /// The two kinds of object that only carry data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +179,9 @@ impl Client {
         self.delete(&format!("/images/{}", escape(reference))).await
     }
 
-    /// One JSON object after another, as things happen.
-    pub async fn events(&self, wanted: &[(&str, &str)]) -> Result<Streamed, ClientError> {
-        self.stream(&format!("/events?{}", filters(wanted))).await
+    /// What happens, as it does.
+    pub async fn events(&self, wanted: &[(&str, &str)]) -> Result<Values, ClientError> {
+        Ok(Values::new(self.stream(&format!("/events?{}", filters(wanted))).await?))
     }
 
     async fn list(&self, path: &str) -> Result<Vec<Value>, ClientError> {

@@ -8,14 +8,12 @@ use std::{
 use dockerapi::{Client, publish};
 use serde_json::Value;
 
-use super::{
-    Wanted, since,
-    tame::{self, Nodes},
-};
+use super::{Wanted, since, tame};
 use crate::{
     error::Error,
     progress::{Progress, Said},
     registry::registry,
+    rollout::is_own_engine,
 };
 
 /// The engine answers and is a swarm manager. True when it is our own.
@@ -23,7 +21,7 @@ pub(super) async fn engine(client: &Client) -> Result<bool, Error> {
     let info = client.info().await?;
     let swarm = &info["Swarm"];
     if swarm["ControlAvailable"] == true {
-        return Ok(info["Driver"] == "process");
+        return Ok(is_own_engine(&info));
     }
     let (what, hint) = match swarm["LocalNodeState"].as_str() {
         Some("active") => {
@@ -67,7 +65,7 @@ pub(super) async fn tame(
             && node.pointer("/Status/State").and_then(Value::as_str) == Some("ready")
     };
     let nodes = client.nodes().await?;
-    let nodes = Nodes { count: nodes.iter().filter(takes_tasks).count() as u64 };
+    let nodes = nodes.iter().filter(takes_tasks).count() as u64;
     for service in &mut wanted.lowered.services {
         let own = service.spec.pointer("/TaskTemplate/ContainerSpec/Healthcheck/Test").cloned();
         let test = match own {

@@ -5,16 +5,9 @@ use serde_json::{Value, json};
 
 use crate::judge::is_job;
 
-/// What a Swarm's nodes are, as far as it matters here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Nodes {
-    /// That take tasks.
-    pub count: u64,
-}
-
 /// Changes the spec of a service; says what was changed and why. `has_check`: its image or the spec
-/// has a health check.
-pub(super) fn tame(name: &str, spec: &mut Value, has_check: bool, nodes: Nodes) -> Vec<String> {
+/// has a health check. `nodes`: how many take tasks.
+pub(super) fn tame(name: &str, spec: &mut Value, has_check: bool, nodes: u64) -> Vec<String> {
     let mut said = Vec::new();
     if is_job(spec) {
         return said;
@@ -40,7 +33,7 @@ fn restart_unhealthy(name: &str, spec: &mut Value, has_check: bool) -> Option<St
 
 /// A new task that waits for what only the old one's end gives it waits for ever: there the old one
 /// goes first.
-fn make_room(name: &str, spec: &mut Value, nodes: Nodes) -> Option<String> {
+fn make_room(name: &str, spec: &mut Value, nodes: u64) -> Option<String> {
     let why = lack_of_room(spec, nodes)?;
     let mut is_changed = false;
     for config in ["UpdateConfig", "RollbackConfig"] {
@@ -54,18 +47,18 @@ fn make_room(name: &str, spec: &mut Value, nodes: Nodes) -> Option<String> {
 }
 
 /// Why an additional task has no place beside the old ones.
-fn lack_of_room(spec: &Value, nodes: Nodes) -> Option<&'static str> {
+fn lack_of_room(spec: &Value, nodes: u64) -> Option<&'static str> {
     let ports = spec.pointer("/EndpointSpec/Ports").and_then(Value::as_array);
     let has_host_port = ports.into_iter().flatten().any(|port| {
         port["PublishMode"] == "host" && port["PublishedPort"].as_u64().unwrap_or(0) != 0
     });
     let most = spec.pointer("/TaskTemplate/Placement/MaxReplicas").and_then(Value::as_u64);
     let most = most.filter(|most| *most > 0);
-    let places = if has_host_port { nodes.count } else { nodes.count * most? };
+    let places = if has_host_port { nodes } else { nodes.saturating_mul(most?) };
     let replicated = spec.pointer("/Mode/Replicated");
     let wanted = match replicated {
         Some(mode) => mode["Replicas"].as_u64().unwrap_or(1),
-        None => nodes.count,
+        None => nodes,
     };
     if wanted == 0 || places > wanted {
         return None;
@@ -79,8 +72,6 @@ fn lack_of_room(spec: &Value, nodes: Nodes) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ONE: Nodes = Nodes { count: 1 };
 
     fn spec(more: &Value) -> Value {
         let mut spec = json!({
@@ -102,10 +93,10 @@ mod tests {
     #[test]
     fn a_health_check_makes_any_end_a_reason_to_restart() {
         let mut checked = spec(&json!({}));
-        assert_eq!(tame("web", &mut checked, true, ONE).len(), 1);
+        assert_eq!(tame("web", &mut checked, true, 1).len(), 1);
         assert_eq!(checked["TaskTemplate"]["RestartPolicy"]["Condition"], "any");
         let mut plain = spec(&json!({}));
-        assert_eq!(tame("web", &mut plain, false, ONE), Vec::<String>::new());
+        assert_eq!(tame("web", &mut plain, false, 1), Vec::<String>::new());
         assert_eq!(plain, spec(&json!({})));
     }
 
@@ -113,15 +104,15 @@ mod tests {
     fn a_task_that_has_no_place_beside_the_old_one_comes_after_it() {
         let port = json!([{ "PublishMode": "host", "PublishedPort": 80, "TargetPort": 80 }]);
         let mut host = spec(&json!({ "EndpointSpec": { "Ports": port } }));
-        let said = tame("web", &mut host, false, ONE);
+        let said = tame("web", &mut host, false, 1);
         assert!(said[0].contains("the node's port"), "{said:?}");
         assert_eq!(orders(&host), ["stop-first"; 2]);
         let mut roomy = spec(&json!({ "EndpointSpec": { "Ports": port } }));
-        assert!(tame("web", &mut roomy, false, Nodes { count: 2 }).is_empty());
+        assert!(tame("web", &mut roomy, false, 2).is_empty());
         assert_eq!(orders(&roomy), ["start-first"; 2]);
         let mut global =
             spec(&json!({ "EndpointSpec": { "Ports": port }, "Mode": { "Global": {} } }));
-        assert_eq!(tame("web", &mut global, false, Nodes { count: 2 }).len(), 1);
+        assert_eq!(tame("web", &mut global, false, 2).len(), 1);
     }
 
     #[test]
@@ -134,8 +125,11 @@ mod tests {
         };
         for (replicas, order) in [(1, "start-first"), (2, "stop-first")] {
             let mut spec = of(replicas);
-            tame("web", &mut spec, false, ONE);
+            tame("web", &mut spec, false, 1);
             assert_eq!(orders(&spec), [order; 2], "{replicas}");
         }
+        let mut boundless =
+            spec(&json!({ "TaskTemplate": { "Placement": { "MaxReplicas": u64::MAX } } }));
+        assert!(tame("web", &mut boundless, false, 3).is_empty());
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use dockerapi::{
     Client, ClientError,
-    client::{LogLine, LogQuery, LogStream, escape},
+    client::{LogLine, LogQuery, LogStream, of_node},
     object, stamp,
 };
 use orchestrator::Time;
@@ -55,12 +55,12 @@ struct Log {
 }
 
 /// This engine is a Docker with a daemon of ours on each node.
-pub async fn is_reachable(client: &Client) -> bool {
+pub async fn has_daemons(client: &Client) -> bool {
     let ready = client.get("/evenkeel/v1/ready").await.unwrap_or_default();
     ready["engine"] == "swarm"
 }
 
-/// Says all there is, and with `follow` what comes, until the service is removed.
+/// Says all there is, and with `follow` what comes, until the service is removed or the task ends.
 pub async fn read(client: Client, wanted: Wanted, says: mpsc::Sender<News>) -> Result<(), Failure> {
     let mut logs = find(&client, &wanted).await?;
     let is_whole = history(&client, &mut logs, &says).await;
@@ -76,8 +76,6 @@ pub async fn read(client: Client, wanted: Wanted, says: mpsc::Sender<News>) -> R
 
 /// Tasks with a container, those that ended included.
 async fn find(client: &Client, wanted: &Wanted) -> Result<Vec<Log>, Failure> {
-    let info = client.info().await?;
-    let here = info.pointer("/Swarm/NodeID").and_then(Value::as_str).unwrap_or("").to_owned();
     let nodes = client.nodes().await?.into_iter();
     let name = |node: Value| {
         Some((
@@ -90,13 +88,9 @@ async fn find(client: &Client, wanted: &Wanted) -> Result<Vec<Log>, Failure> {
     let fits = |task: &object::Task| wanted.task.as_ref().is_none_or(|id| *id == task.id);
     let log = |task: object::Task| {
         let container = task.status.container_status?.container_id;
-        let is_here = task.node_id == here;
         (!container.is_empty()).then(|| Log {
             node: names.get(&task.node_id).unwrap_or(&task.node_id).clone(),
-            prefix: match is_here {
-                true => String::new(),
-                false => format!("/evenkeel/v1/nodes/{}/docker", escape(&task.node_id)),
-            },
+            prefix: of_node(&task.node_id),
             task: task.id,
             container,
             query: wanted.query.clone(),
@@ -239,6 +233,11 @@ async fn follow(
                 Next::Line(time, line) => held.put(Instant::now(), time, line),
                 Next::Missing(text) => drop(says.send(News::Missing(text)).await),
             },
+            Some(_) = readers.join_next() => {
+                if wanted.task.is_some() && readers.is_empty() {
+                    break;
+                }
+            }
             _ = look.tick() => {
                 for line in held.due(Instant::now()) {
                     if says.send(News::Line(line)).await.is_err() {
@@ -260,7 +259,7 @@ async fn follow(
             },
         }
     }
-    // The service is gone: its tasks say their last words.
+    // The service, or the task, is gone: what it said last is on its way.
     drop(sender);
     let _ = timeout(PAUSE * 10, async {
         while let Some(next) = lines.recv().await {
