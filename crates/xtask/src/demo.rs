@@ -4,8 +4,8 @@
 mod fleet;
 mod report;
 mod step;
-mod swarm;
-mod traffic;
+pub mod swarm;
+pub mod traffic;
 
 use std::{
     fs,
@@ -77,6 +77,7 @@ fn embedded(rude: bool) -> Result<bool> {
 }
 
 /// Ports of the published services.
+#[derive(Clone, Copy)]
 pub struct Ports {
     pub api: u16,
     pub frontend: u16,

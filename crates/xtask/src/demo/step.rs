@@ -87,6 +87,7 @@ impl Replica {
 
 /// Version 1, before there is any traffic.
 pub fn first_release(stage: &Stage) -> Result<Step> {
+    say("   building the example and deploying it (the first time takes a few minutes)");
     keel(stage, "deploy version 1", 0, &["deploy", "ala", "--version", "v1"], &[])
 }
 

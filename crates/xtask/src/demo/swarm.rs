@@ -126,7 +126,7 @@ fn stages(lab: &Lab, keel: &Path, folder: &Path) -> Result<Vec<Stage>> {
 /// As for the embedded engine, with the names that hold inside a container. The kernel of a plain
 /// machine may lack IPVS, without which Docker's service addresses carry nothing: the ERP is
 /// reached by its tasks' name.
-fn settings(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
+pub fn settings(stage: &mut Stage, ports: &Ports, database: String, rude: bool) {
     environment(stage, ports, database, rude);
     stage.set("PRIORITY_URL", "http://tasks.ala_priority:5900");
     // Images without a distribution in them need static programs.

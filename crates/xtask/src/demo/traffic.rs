@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use load::postgres::Postgres;
 use serde_json::Value;
 
 use super::Ports;
 use crate::stage::await_state;
 
-/// How long the load may take to end: its last WebSocket lives 10 s.
-const END_DEADLINE: Duration = Duration::from_secs(40);
+/// How long the load may take to end: its last WebSocket lives 10 s, and a request that failed may
+/// have waited for 20 s.
+const END_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A throw-away Postgres under the stage's folder.
 pub(super) fn database(folder: &Path) -> Result<Postgres> {
@@ -25,7 +26,7 @@ pub(super) fn database(folder: &Path) -> Result<Postgres> {
     Postgres::start(&folder.join("postgres"), port).context("start Postgres")
 }
 
-/// The running load generator.
+/// The running load generator; killed when it is dropped before its end.
 pub struct Traffic {
     child: Child,
     report: PathBuf,
@@ -67,7 +68,7 @@ impl Traffic {
 
     /// Waits until requests flow.
     pub fn await_flow(&self) -> Result<()> {
-        await_state("the first thousand requests", Duration::from_secs(20), || {
+        await_state("the first thousand requests", Duration::from_secs(30), || {
             Ok(self.requests() >= 1000)
         })
     }
@@ -88,15 +89,18 @@ impl Traffic {
     /// Ends the load and reads what it saw.
     pub fn finish(mut self) -> Result<Value> {
         drop(self.child.stdin.take());
-        let ended = await_state("the end of the load", END_DEADLINE, || {
-            Ok(self.child.try_wait()?.is_some())
-        });
-        if let Err(error) = ended {
-            let _ = self.child.kill();
-            bail!(error);
-        }
+        await_state("the end of the load", END_DEADLINE, || Ok(self.child.try_wait()?.is_some()))?;
         let text = fs::read_to_string(&self.report)
             .with_context(|| format!("read {}", self.report.display()))?;
         serde_json::from_str(&text).context("the load's report is JSON")
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }

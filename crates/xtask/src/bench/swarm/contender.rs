@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::proxy::Proxy;
 use crate::{
     build,
-    stage::{Stage, SwarmNode, free_port},
+    demo::{self, Ports},
+    stage::{Stage, SwarmNode},
 };
 
 /// The services that are updated.
@@ -52,18 +53,12 @@ impl Front {
     }
 }
 
-/// Ports of the node: where requests come in, and what the stack file publishes. With `keel` these
-/// are the same; a proxy of its own beside Docker needs its own.
-#[derive(Clone, Copy)]
-pub struct Entries {
-    pub api: u16,
-    pub frontend: u16,
-}
-
 pub struct Contender<'a> {
     pub ground: &'a Ground<'a>,
     pub front: Front,
-    pub entries: Entries,
+    /// Where requests come in. With `keel` that is what the stack file publishes; a proxy of its own
+    /// beside Docker needs its own ports.
+    pub entries: Ports,
     stage: Stage,
     proxy: Option<Proxy>,
 }
@@ -104,7 +99,7 @@ impl<'a> Contender<'a> {
                 stage.start()?;
                 published
             }
-            Front::Nginx | Front::Haproxy => Entries { api: free_port()?, frontend: free_port()? },
+            Front::Nginx | Front::Haproxy => Ports::choose()?,
         };
         Ok(Self { ground, front, entries, stage, proxy: None })
     }
@@ -244,28 +239,10 @@ fn name_of(version: usize) -> String {
 }
 
 /// The values for the stack file, the same for all.
-fn settings(stage: &mut Stage, ground: &Ground<'_>) -> Result<Entries> {
-    let entries = Entries { api: free_port()?, frontend: free_port()? };
-    for (key, value) in [
-        ("API_PORT", entries.api.to_string()),
-        ("HTTP_PORT", entries.frontend.to_string()),
-        ("PRIORITY_PORT", free_port()?.to_string()),
-        ("DATABASE_URL", ground.database.url_at(ground.lab.gateway())),
-        // Without IPVS in the kernel Docker's service addresses carry nothing; its names do.
-        ("PRIORITY_URL", "http://tasks.ala_priority:5900".to_owned()),
-        ("TEST_USERNAME", "test".to_owned()),
-        ("TEST_PASSWORD", "test-password".to_owned()),
-        ("UPDATE_DELAY", "1s".to_owned()),
-        ("UPDATE_MONITOR", "4s".to_owned()),
-        ("ROLLBACK_DELAY", "0s".to_owned()),
-        ("HEALTH_INTERVAL", "1s".to_owned()),
-        ("HEALTH_TIMEOUT", "2s".to_owned()),
-        ("HEALTH_START_PERIOD", "2s".to_owned()),
-        // Images without a distribution in them need static programs.
-        ("CARGO_BUILD_TARGET", build::TARGET.to_owned()),
-        ("RUSTFLAGS", "-C target-feature=+crt-static".to_owned()),
-    ] {
-        stage.set(key, value);
-    }
-    Ok(entries)
+fn settings(stage: &mut Stage, ground: &Ground<'_>) -> Result<Ports> {
+    let ports = Ports::choose()?;
+    demo::swarm::settings(stage, &ports, ground.database.url_at(ground.lab.gateway()), false);
+    stage.set("TEST_USERNAME", "test");
+    stage.set("TEST_PASSWORD", "test-password");
+    Ok(ports)
 }

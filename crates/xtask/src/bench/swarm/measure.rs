@@ -6,22 +6,17 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::contender::Contender;
-use crate::stage::await_state;
+use crate::demo::traffic::Traffic;
 
 const RATE: u32 = 350;
-/// Requests that are answered before the update begins.
-const WARM: u64 = 1000;
-/// The last WebSocket lives 10 s, and a failed request may wait for 20 s.
-const END_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +85,16 @@ pub fn update(
 ) -> Result<Sample> {
     let address = contender.ground.lab.node(0).address;
     let told = client_as_told(address, contender.entries.api).map_err(anyhow::Error::msg)?;
-    let load = Load::start(contender, case)?;
-    load.await_flow()?;
+    let to = contender.logs().join(format!("load-{case:?}").to_lowercase());
+    fs::create_dir_all(&to)?;
+    let ground = contender.ground;
+    let url = ground.database.url();
+    let traffic =
+        Traffic::start(&ground.load, &[address.into()], &contender.entries, url, RATE, &to)?;
+    traffic.await_flow()?;
     let ended = contender.update(version)?;
     contender.await_old_gone()?;
-    let report = load.finish()?;
+    let report = traffic.finish()?;
     let number = |key: &str| report.get(key).and_then(Value::as_u64);
     let figure = |key: &str| report.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let count = |key: &str| number(key).with_context(|| format!("the load's report has no {key}"));
@@ -147,68 +147,4 @@ pub fn client_as_told(address: Ipv4Addr, port: u16) -> Result<bool, String> {
     let told: Value = serde_json::from_str(body.unwrap_or_default()).unwrap_or(Value::Null);
     let list = told["forwarded_for"].as_str().unwrap_or_default();
     Ok(list.rsplit(',').next().is_some_and(|last| last.trim() == own))
-}
-
-/// The running load generator.
-struct Load {
-    child: Child,
-    report: std::path::PathBuf,
-    snapshot: std::path::PathBuf,
-}
-
-impl Load {
-    fn start(contender: &Contender<'_>, case: Case) -> Result<Self> {
-        let to = contender.logs();
-        let name = format!("load-{case:?}").to_lowercase();
-        let (report, snapshot) =
-            (to.join(format!("{name}.json")), to.join(format!("{name}-now.json")));
-        let at = contender.ground.lab.node(0).address;
-        let child = Command::new(&contender.ground.load)
-            .args(["--api", &format!("http://{at}:{}", contender.entries.api)])
-            .args(["--frontend", &format!("http://{at}:{}", contender.entries.frontend)])
-            .args(["--rate", &RATE.to_string(), "--until-stdin-closes"])
-            .arg("--report")
-            .arg(&report)
-            .arg("--snapshot")
-            .arg(&snapshot)
-            .env("DATABASE_URL", contender.ground.database.url())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(to.join(format!("{name}.err")))?)
-            .spawn()
-            .with_context(|| format!("run {}", contender.ground.load.display()))?;
-        Ok(Self { child, report, snapshot })
-    }
-
-    fn await_flow(&self) -> Result<()> {
-        await_state("the first requests", Duration::from_secs(30), || {
-            let text = fs::read_to_string(&self.snapshot).unwrap_or_default();
-            let now: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-            Ok(now["requests"].as_u64().is_some_and(|requests| requests >= WARM))
-        })
-    }
-
-    fn finish(mut self) -> Result<Value> {
-        drop(self.child.stdin.take());
-        let ended = await_state("the end of the load", END_DEADLINE, || {
-            Ok(self.child.try_wait()?.is_some())
-        });
-        if let Err(error) = ended {
-            let _ = self.child.kill();
-            bail!(error);
-        }
-        let text = fs::read_to_string(&self.report)
-            .with_context(|| format!("read {}", self.report.display()))?;
-        serde_json::from_str(&text).context("the load's report is JSON")
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // After an error nobody closes its input in time.
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
 }

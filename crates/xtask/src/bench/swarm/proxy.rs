@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::contender::{Entries, Front, Ground};
-use crate::{build, stage::await_state};
+use super::contender::{Front, Ground};
+use crate::{build, demo::Ports, stage::await_state};
 
 /// Fails when a program is not on the search path.
 pub fn require(tool: &str) -> Result<()> {
@@ -26,7 +26,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn start(front: Front, ground: &Ground<'_>, at: Entries, logs: &Path) -> Result<Self> {
+    pub fn start(front: Front, ground: &Ground<'_>, at: Ports, logs: &Path) -> Result<Self> {
         let sources = build::root().join("crates/xtask/src/bench/swarm");
         let template = match front {
             Front::Nginx => "nginx.conf",
