@@ -4,6 +4,9 @@
 
 mod stage;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
 use stage::{Requests, Stage};
 
 #[test]
@@ -77,6 +80,57 @@ fn nodes_are_shown_reached_and_images_brought_to_them() {
     let said = stage.keel(0, &["exec", &far, "--", "/app", "echo", "from", "there"]);
     assert_eq!((said.code, said.out.trim()), (0, "from there"), "{}", said.text);
     assert_eq!(stage.keel(0, &["exec", &far, "--", "/app", "exit", "9"]).code, 9);
+}
+
+#[test]
+fn the_logs_of_all_nodes_are_one_and_what_is_missing_is_told() {
+    let Some(stage) = Stage::raise(1, 1) else { return };
+    let talking = [("LOG_EVERY", "100")];
+    let deploy = |version| ["deploy", "--skip-build", "--version", version, "st"];
+    stage.keel_with(0, &deploy("1"), &talking).succeeds();
+    let nodes = |tasks: &BTreeSet<String>| -> BTreeSet<String> {
+        let all = stage.keel(0, &["ps", "st_web", "--all", "--json"]).json();
+        let of = |task: &&Value| task["id"].as_str().is_some_and(|id| tasks.contains(id));
+        all.as_array().into_iter().flatten().filter(of).map(|t| t["node"].to_string()).collect()
+    };
+
+    let ran = stage.keel(0, &["logs", "st_web", "--json"]);
+    ran.succeeds();
+    let lines = ran.json_lines();
+    let times: Vec<&str> = lines.iter().map(|line| line["time"].as_str().unwrap_or("")).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let told = whole(&lines);
+    assert_eq!((told.len(), nodes(&told).len()), (4, 2), "{told:?}");
+
+    // Swarm's own log would end here without a word.
+    stage.kill_daemon(1);
+    let cut = stage.keel(0, &["logs", "st_web", "--json"]);
+    assert!(cut.code != 0 && cut.text.contains("on node node1"), "{}: {}", cut.code, cut.text);
+    assert_eq!(nodes(&whole(&cut.json_lines())).len(), 1);
+    stage.start_daemon(1);
+
+    let ran = stage.keel_beside(0, &["logs", "st_web", "--json", "-f"], || {
+        stage.keel_with(0, &deploy("2"), &talking).succeeds();
+        stage.docker(&["service", "rm", "st_web"]);
+    });
+    ran.succeeds();
+    let told = whole(&ran.json_lines());
+    assert!(told.len() >= 8, "old and new tasks: {told:?}");
+}
+
+/// Tasks in a log, each with all its lines from the first on, in order.
+fn whole(lines: &[Value]) -> BTreeSet<String> {
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for line in lines {
+        let text = line["text"].as_str().unwrap_or("");
+        let Some(number) = text.strip_prefix("out ").and_then(|n| n.parse::<u64>().ok()) else {
+            continue;
+        };
+        let last = last.entry(line["task_id"].as_str().unwrap_or("").to_owned()).or_default();
+        assert_eq!(number, *last + 1, "a line is missing, doubled or late: {line}");
+        *last = number;
+    }
+    last.into_keys().collect()
 }
 
 #[test]

@@ -25,7 +25,7 @@ services:
   web:
     image: sem:${VERSION}
     ports: ['8088:8080']
-    environment: {FAIL_NOW: '${FAIL_NOW:-}', START_DELAY: '300'}
+    environment: {FAIL_NOW: '${FAIL_NOW:-}', LOG_EVERY: '${LOG_EVERY:-}', START_DELAY: '300'}
     stop_grace_period: 3s
     deploy:
       replicas: 4
@@ -56,7 +56,16 @@ impl Ran {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+        self.parsed(&self.out)
+    }
+
+    /// One value per line.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.out.lines().map(|line| self.parsed(line)).collect()
+    }
+
+    fn parsed(&self, text: &str) -> Value {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 }
 
@@ -129,14 +138,29 @@ impl Stage {
     }
 
     pub fn keel_with(&self, node: usize, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(node, arguments);
+        command.envs(env.iter().copied());
+        finish(command)
+    }
+
+    /// Runs until it ends by itself, while `meanwhile` goes on.
+    pub fn keel_beside(&self, node: usize, arguments: &[&str], meanwhile: impl FnOnce()) -> Ran {
+        let command = self.command(node, arguments);
+        thread::scope(|scope| {
+            let running = scope.spawn(|| finish(command));
+            meanwhile();
+            running.join().expect("no panic")
+        })
+    }
+
+    fn command(&self, node: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.keel);
         command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("KEEL_STATE", self.state(node))
-            .env_remove("DOCKER_HOST")
-            .envs(env.iter().copied());
-        finish(command)
+            .env_remove("DOCKER_HOST");
+        command
     }
 
     /// `docker WORDS` on the first node.
