@@ -82,11 +82,9 @@ impl Api {
     /// What this manager knows now.
     fn view(&self) -> Result<Response<Body>, ApiError> {
         let known = self.shared.known();
-        if let Some(why) = &known.is_blind {
-            let message = format!("this node knows nothing of now: {why}");
-            return Err(ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message });
-        }
-        let view = serde_json::to_string(&known.view).unwrap_or_default();
+        let unavailable = |message| ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message };
+        let view = serde_json::to_string(known.for_others().map_err(unavailable)?);
+        let view = view.unwrap_or_default();
         Ok(with_status(StatusCode::OK, view))
     }
 

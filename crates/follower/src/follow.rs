@@ -46,6 +46,22 @@ pub(crate) struct Known {
     pub(crate) listen_failures: BTreeMap<u16, String>,
     /// Why the view is not of now; none when it is.
     pub(crate) is_blind: Option<String>,
+    /// Another node told it.
+    pub(crate) is_second_hand: bool,
+}
+
+impl Known {
+    /// What other nodes may be told. Only what this node's own Docker said: nodes that told one
+    /// another, or a node that asked itself, would take what is long past for the present.
+    pub(crate) fn for_others(&self) -> Result<&View, String> {
+        match &self.is_blind {
+            Some(why) => Err(format!("this node knows nothing of now: {why}")),
+            None if self.is_second_hand => {
+                Err("this node itself was told by another what runs".to_owned())
+            }
+            None => Ok(&self.view),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -153,6 +169,7 @@ impl Loop {
             // What runs on other nodes goes on, and this node's ingress with it.
             Err(error) => (Err(error), None),
         };
+        let is_second_hand = own.is_err();
         let view = match own {
             Ok(view) => Ok(view),
             // A worker, or a manager without a leader: another node may know.
@@ -170,6 +187,7 @@ impl Loop {
                 Ok(view) => (known.view, known.is_blind) = (view, None),
                 Err(why) => known.is_blind = Some(why),
             }
+            known.is_second_hand = is_second_hand;
             if let Some(local) = local {
                 known.local = local;
             }
@@ -307,5 +325,21 @@ async fn listen(docker: Client, heard: mpsc::Sender<Value>) {
             return;
         }
         sleep(LATER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_only_what_this_node_s_own_docker_says_now() {
+        let told = |is_second_hand, is_blind: Option<&str>| {
+            let is_blind = is_blind.map(str::to_owned);
+            Known { is_second_hand, is_blind, ..Known::default() }.for_others().is_ok()
+        };
+        assert!(told(false, None));
+        assert!(!told(true, None));
+        assert!(!told(false, Some("no leader")));
     }
 }

@@ -4,8 +4,10 @@
 //! carries its bytes to the other node and back.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +18,7 @@ use net::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
 };
 
 use super::{
@@ -29,9 +31,17 @@ use super::{
 /// or may wait for the task to be drained.
 const OLDEST: Duration = Duration::from_secs(15);
 
+/// Handshakes with one node at a time. More would take the processors from one another until none
+/// ends in time.
+const HANDSHAKES: usize = 32;
+
 /// The ingresses of other nodes, as this node's reaches them.
 #[derive(Debug)]
-pub(crate) struct Peers(Option<Renewed>);
+pub(crate) struct Peers {
+    files: Option<Renewed>,
+    /// By node: one that hangs keeps nobody from the others.
+    handshakes: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
 
 /// What there is beside a connection that leads to another node. When it is dropped, the other end
 /// hears that nobody is here any more.
@@ -50,7 +60,17 @@ impl Relayed {
 impl Peers {
     pub(crate) fn new(node: Option<&Node>) -> Self {
         let files = node.map(|node| TlsFiles::of_swarm_node(&node.certificates));
-        Self(files.map(Renewed::new))
+        Self { files: files.map(Renewed::new), handshakes: Mutex::default() }
+    }
+
+    fn turns(&self, node: &str) -> Arc<Semaphore> {
+        let mut all = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = all.get(node) {
+            return Arc::clone(turns);
+        }
+        let turns = Arc::new(Semaphore::new(HANDSHAKES));
+        all.insert(node.to_owned(), Arc::clone(&turns));
+        turns
     }
 
     /// A connection to a task of the node with this id, whose ingress listens on `address`.
@@ -61,11 +81,14 @@ impl Peers {
         wanted: &Wanted,
     ) -> io::Result<(TcpStream, Relayed)> {
         let none = || io::Error::other("this ingress has no certificate of a Swarm's node");
-        let connector = self.0.as_ref().ok_or_else(none)?.connector().map_err(io::Error::other)?;
+        let files = self.files.as_ref().ok_or_else(none)?;
+        let connector = files.connector().map_err(io::Error::other)?;
+        let turn = self.turns(node).acquire_owned().await.map_err(io::Error::other)?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         notice_silence(&stream)?;
         let mut far = connector.connect(node, stream).await?;
+        drop(turn);
         far.write_all(wanted.line().as_bytes()).await?;
         far.flush().await?;
         let answer = read_line(&mut far).await?;
