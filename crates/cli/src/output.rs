@@ -53,7 +53,8 @@ impl Output {
 
     pub fn failure(self, failure: &Failure) {
         if self.json {
-            let _ = self.json(&failure.json());
+            // In one line, as what came before it may be.
+            let _ = self.line(&failure.json().to_string());
         }
         let mut err = anstream::stderr();
         let (code, message) = (&failure.code, &failure.message);

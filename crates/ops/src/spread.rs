@@ -34,6 +34,9 @@ const MANIFEST_BYTES: u64 = 4 << 20;
 struct Node {
     id: String,
     hostname: String,
+    /// Swarm hears from it. One that it does not hear from may be back in a moment: a new leader
+    /// has yet to hear from anybody.
+    is_ready: bool,
 }
 
 /// Brings images (reference → id) to every node of the Swarm that lacks one. An image that some
@@ -76,13 +79,26 @@ async fn bring(
     nodes: &[Node],
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    let mut away: Vec<&Node> = Vec::new();
     for (reference, id) in images {
         if is_from_registry(client, reference).await {
             continue;
         }
         let mut archive: Option<tempfile::NamedTempFile> = None;
         for node in nodes {
-            let there = on(client, node, &format!("/images/{}/json", escape(reference))).await?;
+            if away.contains(&node) {
+                continue;
+            }
+            let there = match on(client, node, &format!("/images/{}/json", escape(reference))).await
+            {
+                Err(error) if !node.is_ready => {
+                    let text = format!("{}; when it is back: `keel node activate`", error.message);
+                    progress.say(Said::Warning { text });
+                    away.push(node);
+                    continue;
+                }
+                there => there?,
+            };
             if there.is_some_and(|there| there["Id"] == id.as_str()) {
                 continue;
             }
@@ -102,15 +118,17 @@ async fn bring(
 
 impl Node {
     fn of(node: &Value) -> Self {
-        Self { id: text(node, "/ID"), hostname: text(node, "/Description/Hostname") }
+        Self {
+            id: text(node, "/ID"),
+            hostname: text(node, "/Description/Hostname"),
+            is_ready: text(node, "/Status/State") == "ready",
+        }
     }
 }
 
-/// Nodes that are there and take tasks.
+/// Nodes that take tasks, now or when they are back.
 fn nodes(nodes: &[Value]) -> Vec<Node> {
-    let is_used = |node: &&Value| {
-        text(node, "/Status/State") == "ready" && text(node, "/Spec/Availability") != "drain"
-    };
+    let is_used = |node: &&Value| text(node, "/Spec/Availability") != "drain";
     nodes.iter().filter(is_used).map(Node::of).collect()
 }
 
@@ -298,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_down_or_drained_get_nothing() {
+    fn drained_nodes_get_nothing_and_those_that_are_away_may_come_back() {
         let node = |id: &str, state: &str, availability: &str| {
             json!({
                 "ID": id, "Description": { "Hostname": id },
@@ -311,8 +329,9 @@ mod tests {
             node("c", "ready", "drain"),
             node("d", "ready", "pause"),
         ];
-        let ids: Vec<String> = nodes(&all).into_iter().map(|node| node.id).collect();
-        assert_eq!(ids, ["a", "d"]);
+        let found: Vec<(String, bool)> =
+            nodes(&all).into_iter().map(|node| (node.id, node.is_ready)).collect();
+        assert_eq!(found, [("a".into(), true), ("b".into(), false), ("d".into(), true)]);
     }
 
     #[test]

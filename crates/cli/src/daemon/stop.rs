@@ -90,12 +90,14 @@ fn is_held(lock: &Path) -> bool {
 
 async fn remove_all(state: &Path, daemon: &args::Daemon, output: Output) -> Result<(), Stop> {
     let host = format!("unix://{}", place::engine_socket(state).display());
-    let client = Client::connect(&host).await?;
+    let client = Client::new(&host)?;
+    // Our own daemon answers this also while the Docker that it follows does not.
     let ready = client.get("/evenkeel/v1/ready").await?;
     if ready["engine"] == "swarm" {
         output.note("what runs on the Swarm stays; `keel rm` removes a stack");
         return Ok(());
     }
+    let client = client.negotiate().await?;
     let services = match client.services(&[]).await {
         Err(error) if error.code() == "not-a-manager" => Vec::new(),
         services => services?,
