@@ -15,7 +15,7 @@ demo: setup xtask
 
 test: setup-test setup-fuzz lint
 	$(CARGO) test --workspace --no-fail-fast
-	$(XTASK) fuzz --seed 1 --seconds 20
+	$(XTASK) fuzz --seed 1 --seconds 60
 	$(XTASK) guide
 	$(CARGO) run --quiet --package conformance -- --engine both
 	$(XTASK) demo
