@@ -151,7 +151,8 @@ fn turns_unhealthy(exam: &Exam<'_>) -> Result<()> {
     let task = shots.last().and_then(|shot| shot.task(&first[0])).context("its row")?;
     let error = "task: non-zero exit (143): dockerexec: unhealthy container";
     ensure!(task.state == "failed" && task.error == error, "{task:?}");
-    // Two probes a second apart after the third second. A daemon's containers may start and end slowly.
+    // Two probes a second apart after the third second. A daemon's containers may start and end
+    // slowly.
     let lived = task.since - task.made;
     let most = if exam.is_embedded() { 8.0 } else { 20.0 };
     ensure!((3.9..=most).contains(&lived), "failed {lived:.1} s after it was made");
