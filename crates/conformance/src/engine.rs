@@ -137,35 +137,6 @@ impl Engine {
         Ok(())
     }
 
-    /// A daemon that ends with hundreds of containers leaves some of their shims behind.
-    fn end_shims(&self) {
-        let socket = self.folder.path().join("exec/containerd");
-        let socket = socket.as_os_str().as_encoded_bytes();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let mut words = command.split(|byte| *byte == 0);
-            let is_shim = words.next().is_some_and(|name| {
-                String::from_utf8_lossy(name).ends_with("containerd-shim-runc-v2")
-            });
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let pid = pid.and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid.filter(|_| is_shim && words.any(|word| word.starts_with(socket)))
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-    }
-
-    /// What the daemon left mounted goes: a network it forgot would keep its number from the next.
-    fn unmount(&self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let of_mount = |line: &str| Some(PathBuf::from(line.split(' ').nth(1)?));
-        let own: Vec<PathBuf> = mounts.lines().filter_map(of_mount).collect();
-        for place in own.iter().rev().filter(|place| place.starts_with(self.folder.path())) {
-            let _ = Command::new("umount").arg("--lazy").arg(place).status();
-        }
-    }
-
     fn docker(&self, arguments: &[&str]) -> Result<bool> {
         let status = Command::new("docker")
             .args(arguments)
@@ -191,8 +162,9 @@ impl Drop for Engine {
                     }
                     let _ = daemon.wait();
                 }
-                self.end_shims();
-                self.unmount();
+                if let Err(error) = lab::clear(self.folder.path()) {
+                    eprintln!("the Docker daemon left something: {error}");
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ pub use error::Error;
 pub use node::Node;
 use record::{Owner, Record};
 pub use run::until;
+pub use teardown::clear;
 
 /// More nodes than this do not fit into the names.
 const MOST_NODES: usize = 9;

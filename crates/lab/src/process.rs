@@ -54,12 +54,22 @@ pub fn of_docker(marks: &Marks) -> BTreeSet<u32> {
     belonging(marks).filter(is_docker).map(|(pid, _)| pid).collect()
 }
 
-fn belonging(marks: &Marks) -> impl Iterator<Item = (u32, Belonging)> {
-    let inode = fs::metadata(&marks.namespace).ok().map(|metadata| metadata.ino());
+/// The processes of a Docker daemon, shims included, that has its files in this folder.
+pub fn of_daemon(folder: &Path) -> BTreeSet<u32> {
+    all().filter(|pid| start_time(*pid).is_some() && is_dockers_own(*pid, folder)).collect()
+}
+
+/// Every process but this one.
+fn all() -> impl Iterator<Item = u32> {
     let me = std::process::id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(move |pid| *pid != me).filter_map(move |pid| {
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(move |pid| *pid != me)
+}
+
+fn belonging(marks: &Marks) -> impl Iterator<Item = (u32, Belonging)> {
+    let inode = fs::metadata(&marks.namespace).ok().map(|metadata| metadata.ino());
+    all().filter_map(move |pid| {
         start_time(pid)?;
         if is_contained(pid, &marks.cgroup) || is_dockers_own(pid, &marks.folder) {
             return Some((pid, Belonging::Docker));

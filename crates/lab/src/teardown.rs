@@ -63,6 +63,14 @@ pub fn node(record: &Record, node: &Node, reap: impl FnMut()) -> Result<(), Erro
     remove(&node.exec_root())
 }
 
+/// What a Docker daemon of nobody's lab left when it ended: shims whose containers it forgot, and
+/// mounts, of which a network would keep its number from the next daemon.
+pub fn clear(folder: &Path) -> Result<(), Error> {
+    let whose = format!("the daemon in {}", folder.display());
+    process::kill_all(&whose, || process::of_daemon(folder), || ())?;
+    unmount(folder)
+}
+
 /// Removes a folder. What was mounted there is busy for a moment longer, in namespaces that are
 /// just ending.
 fn remove(folder: &Path) -> Result<(), Error> {
