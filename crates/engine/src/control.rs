@@ -2,11 +2,13 @@
 //! is applied to the state, saved in one transaction, and only then acted upon.
 
 mod act;
+mod asked;
 pub mod auth;
 mod containers;
 mod events;
 mod happened;
 mod load;
+mod name;
 mod node;
 mod state;
 mod swarm;
@@ -32,14 +34,14 @@ use crate::{
     traffic,
 };
 pub use act::hostname;
+pub use asked::{convert, label, ports};
 pub use containers::stop_signal;
 pub use events::Events;
 pub(crate) use load::found;
 pub use load::{NODE_KIND, random_id};
+pub use name::{container_id, find_task, name_of, task_name};
 pub use node::{cpus, memory_bytes};
-pub use state::{
-    Service, State, container_id, convert, find_task, label, name_of, ports, task_name,
-};
+pub use state::{Service, State};
 
 /// Work for the loop: changes the state and returns what to do once it is saved.
 type Job = Box<dyn FnOnce(&mut State) -> Done + Send>;

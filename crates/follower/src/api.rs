@@ -143,7 +143,7 @@ impl Api {
         let known = self.shared.known();
         json!({
             "control": true, "engine": "swarm", "ingress": known.is_connected,
-            "listen_failures": known.listen_failures, "blind": known.is_blind,
+            "listen_failures": known.listen_failures, "blind": known.sight.blindness(),
             "node": known.local.node, "docker": self.docker, "pid": std::process::id(),
             "version": self.version, "room": room::of_this_machine(&self.docker_root),
         })

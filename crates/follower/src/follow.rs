@@ -36,6 +36,28 @@ const ATTENTION: Duration = Duration::from_secs(10);
 /// Docker's `kill` event says which signal.
 const QUIET: &str = "23";
 
+/// Where a node's view of the Swarm comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// This node's own Docker told it.
+    #[default]
+    Own,
+    /// Another node told it.
+    Told,
+    /// Nobody tells: the view is what was known last.
+    Blind(String),
+}
+
+impl Sight {
+    /// Why the view is not of now; none when it is.
+    pub(crate) fn blindness(&self) -> Option<&str> {
+        match self {
+            Self::Own | Self::Told => None,
+            Self::Blind(why) => Some(why),
+        }
+    }
+}
+
 /// What the follower knows, for those who ask.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -44,23 +66,26 @@ pub(crate) struct Known {
     pub(crate) local: Local,
     pub(crate) is_connected: bool,
     pub(crate) listen_failures: BTreeMap<u16, String>,
-    /// Why the view is not of now; none when it is.
-    pub(crate) is_blind: Option<String>,
-    /// Another node told it.
-    pub(crate) is_second_hand: bool,
+    pub(crate) sight: Sight,
 }
 
 impl Known {
     /// What other nodes may be told. Only what this node's own Docker said: nodes that told one
     /// another, or a node that asked itself, would take what is long past for the present.
     pub(crate) fn for_others(&self) -> Result<&View, String> {
-        match &self.is_blind {
-            Some(why) => Err(format!("this node knows nothing of now: {why}")),
-            None if self.is_second_hand => {
-                Err("this node itself was told by another what runs".to_owned())
-            }
-            None => Ok(&self.view),
+        match &self.sight {
+            Sight::Own => Ok(&self.view),
+            Sight::Told => Err("this node itself was told by another what runs".to_owned()),
+            Sight::Blind(why) => Err(format!("this node knows nothing of now: {why}")),
         }
+    }
+
+    /// The ingress of a blind node goes on with what it was told last.
+    fn sees(&mut self, sight: Sight) {
+        if let (None, Some(why)) = (self.sight.blindness(), sight.blindness()) {
+            tracing::warn!(why, "no manager tells what runs; traffic goes on as it was");
+        }
+        self.sight = sight;
     }
 }
 
@@ -169,25 +194,20 @@ impl Loop {
             // What runs on other nodes goes on, and this node's ingress with it.
             Err(error) => (Err(error), None),
         };
-        let is_second_hand = own.is_err();
-        let view = match own {
-            Ok(view) => Ok(view),
+        let (sight, view) = match own {
+            Ok(view) => (Sight::Own, Some(view)),
             // A worker, or a manager without a leader: another node may know.
             Err(own) => match self.source.view(&self.identity, &self.managers).await {
-                Ok(view) => Ok(view),
-                Err(error) => Err(format!("{own}; {error}")),
+                Ok(view) => (Sight::Told, Some(view)),
+                Err(error) => (Sight::Blind(format!("{own}; {error}")), None),
             },
         };
-        if let Err(why) = &view {
-            self.is_blind(why);
-        }
         let commands = {
             let mut known = self.shared.known();
-            match view {
-                Ok(view) => (known.view, known.is_blind) = (view, None),
-                Err(why) => known.is_blind = Some(why),
+            known.sees(sight);
+            if let Some(view) = view {
+                known.view = view;
             }
-            known.is_second_hand = is_second_hand;
             if let Some(local) = local {
                 known.local = local;
             }
@@ -200,15 +220,6 @@ impl Loop {
         let known = self.shared.known();
         let running = known.local.containers.keys().map(String::as_str).collect();
         self.stops.keep(&running);
-    }
-
-    /// The ingress goes on with what it was told last.
-    fn is_blind(&self, why: &str) {
-        let mut known = self.shared.known();
-        if known.is_blind.is_none() {
-            tracing::warn!(why, "no manager tells what runs; traffic goes on as it was");
-            known.is_blind = Some(why.to_owned());
-        }
     }
 
     /// True when it is worth looking again at once.
@@ -306,7 +317,7 @@ fn is_idle(known: &Known, container: &str) -> bool {
     let task = known.local.containers.get(container).map(|container| &*container.task);
     match task.and_then(|task| known.roster.stage(task)) {
         Some(stage) => stage == Stage::Drained,
-        None => known.is_blind.is_none(),
+        None => known.sight.blindness().is_none(),
     }
 }
 
@@ -334,12 +345,9 @@ mod tests {
 
     #[test]
     fn others_are_told_only_what_this_node_s_own_docker_says_now() {
-        let told = |is_second_hand, is_blind: Option<&str>| {
-            let is_blind = is_blind.map(str::to_owned);
-            Known { is_second_hand, is_blind, ..Known::default() }.for_others().is_ok()
-        };
-        assert!(told(false, None));
-        assert!(!told(true, None));
-        assert!(!told(false, Some("no leader")));
+        let told = |sight| Known { sight, ..Known::default() }.for_others().is_ok();
+        assert!(told(Sight::Own));
+        assert!(!told(Sight::Told));
+        assert!(!told(Sight::Blind("no leader".to_owned())));
     }
 }

@@ -4,18 +4,14 @@
 //! answered 200 with the output as the body: it has no length and no chunks, and ends with the
 //! connection, as Docker's does.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
-use bytes::Bytes;
+use bytes::BytesMut;
 use dockerapi::ApiError;
+use futures_util::stream;
 use http::{HeaderValue, StatusCode, Version, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::{Response, body::Frame, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, duplex};
 
 use super::{Body, BoxError, full};
 
@@ -76,27 +72,14 @@ fn switched(has_terminal: bool) -> Response<Body> {
 
 /// 200 with the streams as its body. Docker calls them raw here, framed or not.
 fn streamed(output: DuplexStream) -> Response<Body> {
-    let mut response = Response::new(Output(output).boxed());
+    let pieces = stream::try_unfold(output, |mut output| async move {
+        let mut piece = BytesMut::with_capacity(BUFFER);
+        let length = output.read_buf(&mut piece).await?;
+        Ok::<_, BoxError>((length > 0).then(|| (Frame::data(piece.freeze()), output)))
+    });
+    let mut response = Response::new(StreamBody::new(pieces).boxed());
     // In HTTP/1.0 a body without a length ends with the connection; in 1.1 it would be in chunks.
     *response.version_mut() = Version::HTTP_10;
     response.headers_mut().insert(header::CONTENT_TYPE, RAW);
     response
-}
-
-struct Output(DuplexStream);
-
-impl http_body::Body for Output {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut bytes = [0; BUFFER];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut self.0).poll_read(context, &mut buffer))?;
-        let piece = Bytes::copy_from_slice(buffer.filled());
-        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
-    }
 }

@@ -1,14 +1,11 @@
 //! Answers that go on: pieces through a bounded channel, so that a slow reader slows its writer.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::io;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::{Response, body::Frame};
 use tokio::sync::mpsc;
 
@@ -30,8 +27,11 @@ pub(super) fn open_fallible(
 }
 
 fn open_of<P: Piece>(content_type: &'static str) -> (mpsc::Sender<P>, Response<Body>) {
-    let (pieces, received) = mpsc::channel(QUEUE);
-    let mut response = Response::new(Pieces(received).boxed());
+    let (pieces, mut received) = mpsc::channel::<P>(QUEUE);
+    let frames = stream::poll_fn(move |context| {
+        received.poll_recv(context).map(|piece| Some(piece?.data().map(Frame::data)))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed());
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     (pieces, response)
@@ -50,19 +50,5 @@ impl Piece for Bytes {
 impl Piece for io::Result<Bytes> {
     fn data(self) -> Result<Bytes, BoxError> {
         Ok(self?)
-    }
-}
-
-struct Pieces<P>(mpsc::Receiver<P>);
-
-impl<P: Piece> http_body::Body for Pieces<P> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.poll_recv(context).map(|piece| Some(piece?.data().map(Frame::data)))
     }
 }

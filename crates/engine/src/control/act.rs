@@ -11,8 +11,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Loop, auth, containers,
-    state::{drain_times, label, ports, task_name},
+    Loop,
+    asked::{drain_times, label, ports},
+    auth, containers,
+    name::task_name,
 };
 use crate::{
     driver::{Command, Launch},

@@ -4,7 +4,7 @@ use dockerapi::spec;
 use orchestrator::{Action, Event, Observation, Observed, Task, World};
 use serde_json::{Map, Value, json};
 
-use super::state::{container_id, task_name};
+use super::name::{container_id, task_name};
 
 /// A task before a step, and the exit code that the step is about.
 #[derive(Clone, Debug)]
