@@ -149,6 +149,8 @@ async fn send(
             Ok(passed) => {
                 if passed.endpoint_keeps && endpoint.state() < State::Draining {
                     worker.pool.put(key, connection, worker.now());
+                } else if asked.framing.is_over() {
+                    connection.done();
                 }
                 return Ok(match (asked.framing.is_over(), passed.client_keeps) {
                     (true, true) => After::Again,

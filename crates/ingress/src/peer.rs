@@ -7,18 +7,20 @@
 //!    TASK_ID TARGET_PORT ──────────────────────▶  finds the task among its own, connects to it
 //!    ◀──────────────────────────────────── ok      (or `no` and the reason)
 //!    bytes ◀─────────────────────────────────────▶ bytes
+//!    both have ended: the next TASK_ID TARGET_PORT, or the end
 //! ```
 //!
-//! What one side ends the other ends too, for one direction at a time (TLS says `close_notify`). An
-//! end without that word is a break, and reaches whoever reads as a reset: half an answer never
-//! looks like a whole one. Until `ok` nothing of a request was sent, so another endpoint may be
-//! tried. On the task's node the connection is one of the things that a drain waits for.
+//! What one side ends the other ends too, for one direction at a time. An end without that word is a
+//! break, and reaches whoever reads as a reset: half an answer never looks like a whole one. Until
+//! `ok` nothing of a request was sent, so another endpoint may be tried. On the task's node what is
+//! carried is one of the things that a drain waits for.
 //!
 //! Reading order: this (what is said), `ask` (the side that asks), `serve` (the other), `carry`
-//! (bytes both ways).
+//! (bytes both ways), `free` (connections between two requests).
 
 mod ask;
 mod carry;
+mod free;
 mod serve;
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};

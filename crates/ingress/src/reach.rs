@@ -24,6 +24,15 @@ impl Connection {
     pub(crate) fn may_be_kept(&self) -> bool {
         self.relayed.as_ref().is_none_or(|relayed| !relayed.is_old())
     }
+
+    /// Everything was said on both sides: what led to another node is free for another request.
+    pub(crate) fn done(self) {
+        let Self { stream, relayed } = self;
+        drop(stream);
+        if let Some(relayed) = relayed {
+            relayed.done();
+        }
+    }
 }
 
 /// A new connection to a port of an endpoint. When it fails, nothing was sent.

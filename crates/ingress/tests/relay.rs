@@ -217,6 +217,28 @@ async fn an_answer_that_ends_with_its_connection_is_whole_or_seen_to_be_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_between_nodes_outlive_those_to_tasks_and_no_process_they_lead_to() {
+    let mut nodes = Nodes::new().await;
+    let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nshut";
+    publish(&mut nodes.here, stage::about("shuts", says(answer, false).await)).await;
+    let cable = Cable::to(nodes.gate).await;
+    publish(&mut nodes.there, far("shuts", "here", cable.address)).await;
+    let to = nodes.there.port;
+    for round in 0..2 {
+        let before = cable.count();
+        for _ in 0..60 {
+            let answer = stage::request(to, "POST", "/", "x").await;
+            assert!(answer.ends_with("shut"), "{round}: {answer}");
+        }
+        let made = cable.count() - before;
+        assert!(made <= 30, "{made} connections for 60 requests");
+        let old = nodes.here.upgrade(2, HOUR).await;
+        // What waits does not keep the process before.
+        timeout(PATIENCE, old).await.expect("it ends").expect("no panic").expect("in order");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_protocols_pass_whoever_speaks_first_and_whoever_ends_first() {
     let mut nodes = Nodes::new().await;
     let backend = Backend::start("a").await;

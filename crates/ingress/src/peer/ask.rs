@@ -1,7 +1,8 @@
 //! The side that asks: a connection to a task of another node, as if it were one of this node.
 //!
 //! Requests want a TCP connection, and get one: to this process itself. A task of the runtime
-//! carries its bytes to the other node and back.
+//! carries its bytes to the other node and back. The connection between the nodes goes on to the
+//! next request that wants one there.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +24,14 @@ use tokio::{
 
 use super::{
     Node, Wanted,
-    carry::{Ended, carry},
+    carry::{Ended, Leave, carry},
+    free::{Far, Free, Key},
     notice_silence, read_line,
 };
 
 /// An older one is given up after its request: the process at its other end may have been replaced,
 /// or may wait for the task to be drained.
-const OLDEST: Duration = Duration::from_secs(15);
+pub(super) const OLDEST: Duration = Duration::from_secs(15);
 
 /// Handshakes with one node at a time. More would take the processors from one another until none
 /// ends in time.
@@ -41,6 +43,7 @@ pub(crate) struct Peers {
     files: Option<Renewed>,
     /// By node: one that hangs keeps nobody from the others.
     handshakes: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    free: Arc<Free>,
 }
 
 /// What there is beside a connection that leads to another node. When it is dropped, the other end
@@ -48,19 +51,25 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 pub(crate) struct Relayed {
     since: Instant,
-    _here: oneshot::Sender<()>,
+    leaves: oneshot::Sender<Leave>,
 }
 
 impl Relayed {
     pub(crate) fn is_old(&self) -> bool {
         self.since.elapsed() >= OLDEST
     }
+
+    /// All that was wanted has come, and the connection beside it is closed.
+    pub(crate) fn done(self) {
+        // When it has ended already, nobody wants to know.
+        let _ = self.leaves.send(Leave::Done);
+    }
 }
 
 impl Peers {
     pub(crate) fn new(node: Option<&Node>) -> Self {
         let files = node.map(|node| TlsFiles::of_swarm_node(&node.certificates));
-        Self { files: files.map(Renewed::new), handshakes: Mutex::default() }
+        Self { files: files.map(Renewed::new), handshakes: Mutex::default(), free: Arc::default() }
     }
 
     fn turns(&self, node: &str) -> Arc<Semaphore> {
@@ -80,39 +89,67 @@ impl Peers {
         address: SocketAddr,
         wanted: &Wanted,
     ) -> io::Result<(TcpStream, Relayed)> {
+        let key = Key::new(node, address);
+        let far = loop {
+            let (mut far, is_fresh) = match self.free.take(&key) {
+                Some(far) => (far, false),
+                None => (self.shake_hands(node, address).await?, true),
+            };
+            match ask(&mut far.stream, wanted).await {
+                Ok(()) => break far,
+                Err(error) if is_fresh || error.kind() == io::ErrorKind::ConnectionRefused => {
+                    return Err(error);
+                }
+                // What waits beside it is no better.
+                Err(_) => self.free.forget(&key),
+            }
+        };
+        let since = far.since;
+        let (near, ours) = pair().await?;
+        let (leaves, left) = oneshot::channel();
+        tokio::spawn(lead(far, near, left, Arc::clone(&self.free), key));
+        Ok((ours, Relayed { since, leaves }))
+    }
+
+    async fn shake_hands(&self, node: &str, address: SocketAddr) -> io::Result<Far> {
         let none = || io::Error::other("this ingress has no certificate of a Swarm's node");
         let files = self.files.as_ref().ok_or_else(none)?;
         let connector = files.connector().map_err(io::Error::other)?;
-        let turn = self.turns(node).acquire_owned().await.map_err(io::Error::other)?;
+        let _turn = self.turns(node).acquire_owned().await.map_err(io::Error::other)?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         notice_silence(&stream)?;
-        let mut far = connector.connect(node, stream).await?;
-        drop(turn);
-        far.write_all(wanted.line().as_bytes()).await?;
-        far.flush().await?;
-        let answer = read_line(&mut far).await?;
-        if answer != b"ok" {
-            let why = String::from_utf8_lossy(&answer).into_owned();
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
-        }
-        let (near, ours) = pair().await?;
-        let (here, left) = oneshot::channel();
-        tokio::spawn(lead(far, near, left));
-        Ok((ours, Relayed { since: Instant::now(), _here: here }))
+        let stream = connector.connect(node, stream).await?;
+        Ok(Far { stream, since: Instant::now() })
     }
 }
 
+/// Says what is wanted. Refused: the other node has it not to give.
+async fn ask(far: &mut ClientStream, wanted: &Wanted) -> io::Result<()> {
+    far.write_all(wanted.line().as_bytes()).await?;
+    far.flush().await?;
+    let answer = read_line(far).await?;
+    if answer == b"ok" {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&answer).into_owned();
+    Err(io::Error::new(io::ErrorKind::ConnectionRefused, why))
+}
+
 /// Carries everything between the other node and the request's connection.
-async fn lead(mut far: ClientStream, mut near: TcpStream, left: oneshot::Receiver<()>) {
-    let left = async {
-        // It is never sent: the other half is dropped.
-        let _ = left.await;
-    };
-    match carry(&mut far, &mut near, left).await {
-        Ended::Whole => {}
+async fn lead(
+    mut far: Far,
+    mut near: TcpStream,
+    left: oneshot::Receiver<Leave>,
+    free: Arc<Free>,
+    key: Key,
+) {
+    let left = async { left.await.unwrap_or(Leave::Gone) };
+    match carry(&mut far.stream, &mut near, left).await {
+        Ended::Whole => free.put(key, far),
+        Ended::Spent => {}
         Ended::Broken => _ = near.set_zero_linger(),
-        Ended::Left => _ = far.get_ref().0.set_zero_linger(),
+        Ended::Left => _ = far.stream.get_ref().0.set_zero_linger(),
     }
 }
 

@@ -16,7 +16,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Node, Wanted, carry::carry, notice_silence, read_line};
+use super::{
+    Node, Wanted,
+    carry::{Ended, carry},
+    notice_silence, read_line,
+};
 use crate::{
     control::{Event, Server, bind},
     endpoint::{Endpoint, InFlight, State},
@@ -28,6 +32,8 @@ use crate::{
 const MOST: usize = 8192;
 /// How long the other side may take to say what it wants.
 const HEAD: Duration = Duration::from_secs(5);
+/// How long it may take until it wants something else. The other side has given it up by then.
+const IDLE: Duration = Duration::from_secs(20);
 /// How long a task may take to accept. The other side has given up by then.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Between two tries to open the port.
@@ -122,41 +128,64 @@ impl Server {
                 }
             };
             let Ok(stream) = stream else { return };
-            let seat = Arc::clone(&seats).try_acquire_owned().ok();
-            tokio::spawn(talk(Arc::clone(&self.table), stream, seat, Arc::clone(&self.open)));
+            let talk = Talk {
+                table: Arc::clone(&self.table),
+                seat: Arc::clone(&seats).try_acquire_owned().ok(),
+                is_closed: self.gate.is_closed.subscribe(),
+            };
+            tokio::spawn(talk.hold(stream, Arc::clone(&self.open)));
         }
     }
 }
 
 /// One connection of another node, from its first line to its end.
-async fn talk(
+struct Talk {
     table: Arc<Table>,
-    mut stream: Stream,
     seat: Option<OwnedSemaphorePermit>,
-    open: Arc<AtomicUsize>,
-) {
-    let _counted = Counted::new(&open);
-    // Without it a node that vanished is noticed later, when its task is drained.
-    let _ = notice_silence(stream.get_ref().0);
-    let Ok(Ok(line)) = timeout(HEAD, read_line(&mut stream)).await else { return };
-    let led = match seat {
-        Some(_) => lead(&table, &line).await,
-        None => Err("too many connections"),
-    };
-    match led {
-        Ok((relayed, mut backend)) => {
-            if say(&mut stream, "ok\n").await.is_err() {
+    is_closed: watch::Receiver<bool>,
+}
+
+impl Talk {
+    async fn hold(mut self, mut stream: Stream, open: Arc<AtomicUsize>) {
+        let _counted = Counted::new(&open);
+        // Without it a node that vanished is noticed later, when its task is drained.
+        let _ = notice_silence(stream.get_ref().0);
+        let Ok(first) = timeout(HEAD, read_line(&mut stream)).await else { return };
+        let mut next = first.ok();
+        while let Some(line) = next {
+            // Dropped as it is, a stream ends without TLS's last word: the other side sees a break.
+            if !self.once(&mut stream, &line).await {
                 return;
             }
-            // Dropped as it is, a stream ends without TLS's last word: the other side sees a break.
-            tokio::select! {
-                _ = carry(&mut stream, &mut backend, pending()) => {}
-                () = relayed.endpoint().is_cut() => {}
-            }
+            next = tokio::select! {
+                biased;
+                // Another process goes on; what was said to this one meanwhile is said again there.
+                () = async { drop(self.is_closed.wait_for(|is| *is).await) } => None,
+                line = timeout(IDLE, read_line(&mut stream)) => line.ok().and_then(Result::ok),
+            };
         }
-        Err(why) => {
-            if say(&mut stream, &format!("no: {why}\n")).await.is_ok() {
-                let _ = timeout(HEAD, stream.shutdown()).await;
+        let _ = timeout(HEAD, stream.shutdown()).await;
+    }
+
+    /// Leads to the task that is wanted; true when the connection is free for the next.
+    async fn once(&self, stream: &mut Stream, line: &[u8]) -> bool {
+        let led = match self.seat {
+            Some(_) => lead(&self.table, line).await,
+            None => Err("too many connections"),
+        };
+        match led {
+            Ok((relayed, mut backend)) => {
+                say(stream, "ok\n").await.is_ok()
+                    && tokio::select! {
+                        ended = carry(stream, &mut backend, pending()) => ended == Ended::Whole,
+                        () = relayed.endpoint().is_cut() => false,
+                    }
+            }
+            Err(why) => {
+                if say(stream, &format!("no: {why}\n")).await.is_ok() {
+                    let _ = timeout(HEAD, stream.shutdown()).await;
+                }
+                false
             }
         }
     }

@@ -1,6 +1,14 @@
 //! Nodes with certificates of one authority, and a cable between two ingresses that can be cut.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use ingress::{Node, endpoint::Description};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
@@ -62,6 +70,7 @@ pub fn far(task: &str, node: &str, gate: SocketAddr) -> Description {
 pub struct Cable {
     pub address: SocketAddr,
     cut: watch::Sender<bool>,
+    count: Arc<AtomicUsize>,
 }
 
 impl Cable {
@@ -69,8 +78,11 @@ impl Cable {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (cut, is_cut) = watch::channel(false);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
         tokio::spawn(async move {
             while let Ok((mut one, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
                 let mut is_cut = is_cut.clone();
                 tokio::spawn(async move {
                     let Ok(mut other) = TcpStream::connect(gate).await else { return };
@@ -81,7 +93,12 @@ impl Cable {
                 });
             }
         });
-        Self { address, cut }
+        Self { address, cut, count }
+    }
+
+    /// Connections that have come through.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 
     pub fn cut(&self) {
