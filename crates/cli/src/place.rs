@@ -9,6 +9,9 @@ use net::TlsFiles;
 
 use crate::{args::Globals, failure::Failure};
 
+/// The state folder of root.
+pub const SYSTEM: &str = "/var/lib/evenkeel";
+
 /// The state folder: `--state-dir` or `KEEL_STATE`, else the system's for root, else the user's.
 pub fn state(globals: &Globals) -> Result<PathBuf, Failure> {
     if let Some(folder) = globals.state_dir.as_ref().filter(|path| !path.as_os_str().is_empty()) {
@@ -26,7 +29,7 @@ pub fn state(globals: &Globals) -> Result<PathBuf, Failure> {
 
 fn default_state(is_root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     if is_root {
-        return Some(PathBuf::from("/var/lib/evenkeel"));
+        return Some(PathBuf::from(SYSTEM));
     }
     xdg.or_else(|| Some(home?.join(".local/state"))).map(|folder| folder.join("evenkeel"))
 }

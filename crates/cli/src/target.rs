@@ -77,8 +77,11 @@ impl Target {
     }
 
     async fn nearest(globals: &Globals) -> Result<Self, Failure> {
-        let state = place::state(globals)?;
+        let mut state = place::state(globals)?;
         let own = own(globals, &state);
+        if own == Own::System {
+            state = PathBuf::from(place::SYSTEM);
+        }
         let mut sockets = Vec::new();
         if own == Own::Absent {
             for path in docker_sockets() {
@@ -134,8 +137,11 @@ fn own(globals: &Globals, state: &Path) -> Own {
         let is_from_env = env::var_os("KEEL_STATE").map(PathBuf::from) == globals.state_dir;
         return Own::Named(if is_from_env { "KEEL_STATE" } else { "--state-dir" });
     }
-    if place::has_engine(state) || UnixStream::connect(place::engine_socket(state)).is_ok() {
+    let answers = |state: &Path| UnixStream::connect(place::engine_socket(state)).is_ok();
+    if place::has_engine(state) || answers(state) {
         Own::There
+    } else if answers(Path::new(place::SYSTEM)) {
+        Own::System
     } else {
         Own::Absent
     }

@@ -49,6 +49,12 @@ pub async fn own_tasks(client: &Client) -> Result<BTreeMap<String, Value>, Failu
     }
 }
 
+/// This engine is a Docker with a daemon of ours on each node.
+pub async fn has_daemons(client: &Client) -> bool {
+    let ready = client.get("/evenkeel/v1/ready").await.unwrap_or_default();
+    ready["engine"] == "swarm"
+}
+
 /// The engine is not keel's own.
 pub fn is_unknown(error: &ClientError) -> bool {
     error.is_not_found()

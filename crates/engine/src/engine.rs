@@ -37,7 +37,6 @@ use crate::{
     },
     image,
     registry::{self, Registry},
-    socket,
     store::{Store, StoreError},
     traffic,
 };
@@ -141,7 +140,7 @@ impl Engine {
         let images = Arc::new(image::Store::open(&state.join("images"))?);
         let registry = Registry::new(state.clone(), Arc::clone(&images), config.registries);
         let registry = Arc::new(registry);
-        let listener = socket::listen(&state.join("run/engine.sock"))?;
+        let listener = net::shared_listener(&state.join("run/engine.sock"))?;
         let (reports, reported) = mpsc::channel(1024);
         let cgroups = Cgroups::open(&vault::key(state)).ignoring(config.ignores_limits);
         tell(&cgroups);
@@ -216,7 +215,7 @@ fn folders(state: &Path) -> Result<(), Error> {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
             let mode = fs::metadata(&path)?.permissions().mode() | added;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-            if folder == "run" { socket::open_way(&path) } else { Ok(()) }
+            if folder == "run" { net::let_pass(&path) } else { Ok(()) }
         };
         make().map_err(|source| Error::Folder { path: path.clone(), source })?;
     }

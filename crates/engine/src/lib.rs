@@ -21,7 +21,6 @@ pub mod image;
 pub mod limits;
 pub mod log;
 pub mod registry;
-pub mod socket;
 pub mod store;
 pub mod supervisor;
 pub mod template;

@@ -107,7 +107,7 @@ impl Follower {
         let docker_root = PathBuf::from(root);
         let certificates = peer::certificates(&docker_root);
         let identity = TlsFiles::of_swarm_node(&certificates);
-        let listener = net::unix_listener(&config.socket, 0o660)?;
+        let listener = net::shared_listener(&config.socket)?;
         let shared = Arc::new(follow::Shared::default());
         let (shutdown, ends) = watch::channel(false);
         let following = follow::Loop::new(

@@ -96,7 +96,7 @@ pub fn unix_listener(path: &Path, mode: u32) -> Result<UnixListener, ListenError
 }
 
 /// As [`unix_listener`], with the socket in the hands of a group as well.
-pub fn unix_listener_of(
+pub(crate) fn unix_listener_of(
     path: &Path,
     mode: u32,
     group: Option<u32>,

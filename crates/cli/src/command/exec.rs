@@ -22,7 +22,7 @@ use crate::{
     args,
     command::Context,
     failure::{Failure, Outcome, Stop},
-    view,
+    view::{self, has_daemons},
 };
 
 pub async fn run(context: &Context, exec: &args::Exec) -> Outcome {
@@ -83,6 +83,11 @@ async fn find(client: &Client, key: &str) -> Result<Place, Failure> {
     let node = task["NodeID"].as_str().unwrap_or("").to_owned();
     let here = client.info().await?;
     let is_here = here.pointer("/Swarm/NodeID").and_then(Value::as_str) == Some(node.as_str());
+    if !is_here && !has_daemons(client).await {
+        let what = format!("the task runs on node {}", found.node);
+        return Err(Failure::new("other-node", format!("{what}, and Docker leads to no other"))
+            .hint("run `keel daemon` on every node, and use it instead of Docker's own socket"));
+    }
     let docker = if is_here { String::new() } else { of_node(&node) };
     Ok(Place { docker, container: found.container.clone().unwrap_or_default() })
 }

@@ -22,7 +22,7 @@ use crate::{
     command::Context,
     failure::{Failure, Outcome, Stop},
     output::Output,
-    view::{task::find_service, typed},
+    view::{has_daemons, task::find_service, typed},
 };
 
 /// How long a followed log waits for an engine that is away.
@@ -39,7 +39,7 @@ pub async fn run(context: &Context, logs: &args::Logs) -> Outcome {
         Some(Tail::Last(count)) => Some(count),
         Some(Tail::All) | None => None,
     };
-    if nodes::has_daemons(&source.client).await && !source.has_terminal().await? {
+    if has_daemons(&source.client).await && !source.has_terminal().await? {
         let follow = logs.follow;
         let query = LogQuery { follow, tail, since: since.map(unix), timestamps: true };
         return source.of_nodes(query, logs.timestamps, context.output).await;

@@ -51,7 +51,13 @@ impl Control {
             return Err(Failure::usage(format!("--swarm={docker}: not a socket of this node"))
                 .hint("write --swarm=unix:///path; each node has a daemon of its own"));
         };
-        private_folder(state.join("run"))?;
+        let run = private_folder(state.join("run"))?;
+        for folder in [state, &run] {
+            net::let_pass(folder).map_err(|error| {
+                let what = format!("let the group docker pass `{}`: {error}", folder.display());
+                Failure::new("state-folder", what)
+            })?;
+        }
         let lock = engine::lock(state)
             .map_err(|error| Failure::new(error.code(), error.to_string()).hint(error.hint()))?;
         let config = follower::Config {

@@ -37,7 +37,7 @@ pub(super) async fn listen(
         if tls.tls_ca.is_some() {
             return Err(no_address());
         }
-        let listener = engine::socket::listen(Path::new(path)).map_err(failed)?;
+        let listener = net::shared_listener(Path::new(path)).map_err(failed)?;
         return Ok(tokio::spawn(relay(listener, engine)));
     }
     let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("https://"))

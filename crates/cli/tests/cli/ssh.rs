@@ -26,6 +26,7 @@ impl Far {
         for part in ["near", "far"] {
             fs::create_dir(far.path(part)).expect("made");
         }
+        symlink("/bin/sh", far.path("far/sh")).expect("a link");
         let log = shown(&far.path("log"));
         let path = shown(&far.path("far"));
         let state = shown(&far.site.path("state"));
@@ -89,8 +90,9 @@ fn docker_on_the_other_machine_leads_to_its_engine_with_one_login() {
     let listed = far.run(&["ls", "-q"]);
     assert_eq!((listed.code, listed.out.as_str()), (0, "site_work\n"), "{}", listed.err);
     let logins = far.logins();
-    let expected = "-l ops -p 2222 -o ConnectTimeout=30 -o BatchMode=yes -T -- far.example docker \
-                    system dial-stdio";
+    let expected = "-l ops -p 2222 -o ConnectTimeout=30 -o BatchMode=yes -T -- far.example sh -c \
+                    'command -v keel >/dev/null && exec keel dial-stdio; exec docker system \
+                    dial-stdio'";
     assert_eq!(logins.iter().map(|(_, said)| said.as_str()).collect::<Vec<_>>(), [expected]);
     await_state("the login ended", || test_kill_process(logins[0].0).is_err());
     let scaled = far.run(&["scale", "site_work=3"]);
@@ -111,15 +113,19 @@ fn docker_on_the_other_machine_leads_to_its_engine_with_one_login() {
 }
 
 #[test]
-fn keel_on_the_other_machine_is_as_good() {
-    for docker in [None, Some("echo Cannot connect to the Docker daemon >&2\nexit 1\n")] {
-        let far = Far::with(docker, true);
-        let listed = far.run(&["ls"]);
-        assert!(listed.code == 0 && listed.err.contains("no services yet"), "{}", listed.err);
-        let ways: Vec<_> = far.logins().into_iter().map(|(_, said)| said).collect();
-        assert_eq!(ways.len(), 2, "{ways:?}");
-        assert!(ways[1].ends_with("far.example keel dial-stdio"), "{ways:?}");
-    }
+fn keel_on_the_other_machine_comes_before_docker_unless_it_leads_nowhere() {
+    let far = Far::with(Some("exit 64\n"), true);
+    let listed = far.run(&["ls"]);
+    assert!(listed.code == 0 && listed.err.contains("no services yet"), "{}", listed.err);
+    assert_eq!(far.logins().len(), 1);
+
+    let far = Far::with(Some(&docker_there()), false);
+    far.script("far/keel", "echo no engine >&2\nexit 1\n");
+    let listed = far.run(&["ls"]);
+    assert!(listed.code == 0 && listed.err.contains("no services yet"), "{}", listed.err);
+    let ways: Vec<_> = far.logins().into_iter().map(|(_, said)| said).collect();
+    assert_eq!(ways.len(), 2, "{ways:?}");
+    assert!(ways[1].ends_with("far.example docker system dial-stdio"), "{ways:?}");
 }
 
 #[test]
@@ -129,11 +135,23 @@ fn what_neither_leads_to_is_said_in_their_words() {
     assert_eq!(refused.code, 1);
     for part in [
         "the engine at ssh://ops@far.example:2222 (-H) cannot be reached: ",
-        "`docker` there: Cannot connect to the Docker daemon (exit 1); `keel` there: ",
-        "(exit 127)\n",
+        ": Cannot connect to the Docker daemon (exit 1 there)\n",
     ] {
         assert!(refused.err.contains(part), "{part}: {}", refused.err);
     }
+    far.script("far/keel", "echo no engine >&2\nexit 3\n");
+    let both = ": no engine (exit 3 there); Cannot connect to the Docker daemon (exit 1 there)\n";
+    let refused = far.run(&["ls"]);
+    assert!(refused.err.contains(both), "{}", refused.err);
+    for command in ["keel", "docker"] {
+        fs::remove_file(far.path("far").join(command)).expect("gone");
+    }
+    let none = far.run(&["ls"]);
+    assert!(
+        none.err.contains(": neither `keel` nor `docker` is on the PATH there\n"),
+        "{}",
+        none.err
+    );
     far.script("near/ssh", "echo 'ops@far: Permission denied (publickey).' >&2\nexit 255\n");
     let denied = far.run(&["ls"]);
     let end = "cannot be reached: ssh: ops@far: Permission denied (publickey).\n";

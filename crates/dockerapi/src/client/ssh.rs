@@ -1,9 +1,10 @@
 //! An engine on another machine, reached through the system's `ssh`.
 //!
-//! As Docker's client does it: `ssh … -- host docker system dial-stdio` joins a pipe to the engine's
-//! socket over there, so the user's own ssh configuration, keys and agent decide. Where `docker`
-//! does not lead to an engine, `keel dial-stdio` is tried. Arguments are a vector; what the far
-//! shell is to read is quoted.
+//! As Docker's client does it: a command over there joins a pipe to the engine's socket, so the
+//! user's own ssh configuration, keys and agent decide. That command is `keel dial-stdio`, because
+//! on a Swarm keel's daemon leads to every node, or where there is no `keel`, in the same login,
+//! `docker system dial-stdio`. A `keel` there that leads to no engine keeps nobody from Docker.
+//! Arguments are a vector; what the far shell is to read is quoted.
 
 mod pipe;
 
@@ -24,6 +25,8 @@ pub(super) const LOGIN: Duration = Duration::from_secs(40);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What `ssh` itself exits with when it does not get there.
 const NO_LOGIN: i32 = 255;
+/// What a shell exits with when there is no such command.
+const NO_COMMAND: i32 = 127;
 
 /// Where to log in.
 #[derive(Clone, Debug)]
@@ -40,19 +43,13 @@ pub(super) struct Ssh {
 /// The command on the other machine that leads to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    Docker,
+    /// `keel`, or where there is none, `docker`.
     Keel,
+    Docker,
 }
 
 impl Way {
-    const ALL: [Self; 2] = [Self::Docker, Self::Keel];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Keel => "keel",
-        }
-    }
+    const ALL: [Self; 2] = [Self::Keel, Self::Docker];
 }
 
 impl Ssh {
@@ -128,16 +125,23 @@ impl Ssh {
         if !may_ask {
             list.extend(["-o", "BatchMode=yes"].map(str::to_owned));
         }
-        list.extend(["-T", "--", &self.host, way.name()].map(str::to_owned));
-        if let Some(path) = &self.path {
-            list.extend(["--host".to_owned(), quoted(&format!("unix://{path}"))]);
-        }
-        let last: &[&str] = match way {
-            Way::Docker => &["system", "dial-stdio"],
-            Way::Keel => &["dial-stdio"],
-        };
-        list.extend(last.iter().map(|word| (*word).to_owned()));
+        list.extend(["-T", "--", &self.host].map(str::to_owned));
+        list.push(self.command(way));
         list
+    }
+
+    /// For the far shell, whichever that is.
+    fn command(&self, way: Way) -> String {
+        let host = self.path.as_ref().map(|path| quoted(&format!("unix://{path}")));
+        let host = host.map(|host| format!(" --host {host}")).unwrap_or_default();
+        let docker = format!("docker{host} system dial-stdio");
+        match way {
+            Way::Keel => {
+                let keel = format!("command -v keel >/dev/null && exec keel{host} dial-stdio");
+                format!("sh -c {}", quoted(&format!("{keel}; exec {docker}")))
+            }
+            Way::Docker => docker,
+        }
     }
 }
 
@@ -194,24 +198,33 @@ impl Refusal {
         Self { way, status, said }
     }
 
-    /// The other machine was not even reached: another command there is no help.
+    fn code(&self) -> Option<i32> {
+        self.status.and_then(|status| status.code())
+    }
+
+    /// The other machine was not even reached, or has neither command: another one is no help.
     pub(super) fn is_final(&self) -> bool {
-        self.status.and_then(|status| status.code()).is_none_or(|code| code == NO_LOGIN)
+        self.code().is_none_or(|code| matches!(code, NO_LOGIN | NO_COMMAND))
     }
 
     fn text(&self) -> String {
-        let (way, said) = (self.way.name(), &self.said);
-        match self.status.and_then(|status| status.code()) {
-            Some(NO_LOGIN) => format!("ssh: {}", said.trim_start_matches("ssh: ")),
-            Some(code) => format!("`{way}` there: {said} (exit {code})"),
-            None => format!("`{way}` there: {said}"),
+        let said = &self.said;
+        match (self.code(), self.way) {
+            (Some(NO_LOGIN), _) => format!("ssh: {}", said.trim_start_matches("ssh: ")),
+            (Some(NO_COMMAND), Way::Keel) => {
+                "neither `keel` nor `docker` is on the PATH there".to_owned()
+            }
+            (Some(code), _) => format!("{said} (exit {code} there)"),
+            (None, _) => said.clone(),
         }
     }
 }
 
-/// All of them in one line.
+/// All of them in one line. Where there is no `keel`, Docker was asked twice.
 pub(super) fn reason(refusals: &[Refusal]) -> String {
-    refusals.iter().map(Refusal::text).collect::<Vec<_>>().join("; ")
+    let mut texts: Vec<String> = refusals.iter().map(Refusal::text).collect();
+    texts.dedup();
+    texts.join("; ")
 }
 
 #[cfg(test)]
@@ -230,10 +243,40 @@ mod tests {
             format!("-l ops -p 2222 {options} manager.example docker system dial-stdio")
         );
         assert_eq!(
-            arguments("[::1]:22/run/my docker.sock".replace(' ', "'").as_str(), Way::Keel),
-            format!(r"-p 22 {options} ::1 keel --host 'unix:///run/my'\''docker.sock' dial-stdio")
+            arguments("[::1]:22/run/my'docker.sock", Way::Docker),
+            format!(
+                r"-p 22 {options} ::1 docker --host 'unix:///run/my'\''docker.sock' system dial-stdio"
+            )
         );
-        assert_eq!(arguments("h/", Way::Keel), format!("{options} h keel dial-stdio"));
+        assert_eq!(
+            arguments("h/", Way::Keel),
+            format!(
+                "{options} h sh -c 'command -v keel >/dev/null && exec keel dial-stdio; \
+                 exec docker system dial-stdio'"
+            )
+        );
+    }
+
+    /// A shell reads what `sh` is to run, and that reads the words: each takes its quotes off.
+    #[test]
+    fn a_path_is_one_word_for_the_shell_within_the_shell() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keel = folder.path().join("keel");
+        std::fs::write(&keel, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&keel, mode).expect("executable");
+        for path in ["/run/docker.sock", "/run/it's $HOME; `x`\"&*"] {
+            let mut ssh = Ssh::parse("h/x").expect("an address");
+            ssh.path = Some(path.to_owned());
+            let search = format!("{}:/usr/bin:/bin", folder.path().display());
+            let output = std::process::Command::new("/bin/sh")
+                .args(["-c", &ssh.command(Way::Keel)])
+                .env("PATH", search)
+                .output()
+                .expect("runs");
+            let heard = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(heard, format!("--host\nunix://{path}\ndial-stdio\n"));
+        }
     }
 
     #[test]

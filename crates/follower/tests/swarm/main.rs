@@ -2,6 +2,7 @@
 //! on every node. Needs root and a Docker daemon's binaries; without them the tests say what is
 //! missing, and fail in CI.
 
+mod ssh;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +135,43 @@ fn the_logs_of_all_nodes_are_one_and_what_is_missing_is_told() {
     ran.succeeds();
     let told = whole(&ran.json_lines());
     assert!(told.len() >= 8, "old and new tasks: {told:?}");
+}
+
+#[test]
+fn over_ssh_the_whole_swarm_is_in_reach() {
+    let Some(stage) = Stage::raise(1, 1) else { return };
+    let Some(login) = stage.login(true) else { return };
+    let talking = [("LOG_EVERY", "100")];
+    // The worker gets its images over the manager's daemon.
+    let deploy = ["deploy", "--skip-build", "--version", "1", "st"];
+    stage.keel_over(&login, &deploy, &talking).succeeds();
+    let requests = Requests::start(stage.entries());
+    requests.await_count(200);
+    let tasks = stage.keel_over(&login, &["ps", "st_web", "--json"], &[]).json();
+    for task in tasks.as_array().expect("a list") {
+        let name = task["name"].as_str().expect("a name");
+        let said = stage.keel_over(&login, &["exec", name, "--", "/app", "echo", "hello"], &[]);
+        assert_eq!((said.code, said.out.trim()), (0, "hello"), "{}", said.text);
+    }
+    let lines = stage.keel_over(&login, &["logs", "st_web", "--json"], &[]).json_lines();
+    assert_eq!(whole(&lines).len(), 4);
+    let nodes = stage.keel_over(&login, &["nodes", "--json"], &[]).json();
+    let nodes = nodes.as_array().expect("a list");
+    assert!(nodes.len() == 2 && nodes.iter().all(|node| node["keel"].is_string()), "{nodes:?}");
+    let deploy = ["deploy", "--skip-build", "--version", "2", "st"];
+    stage.keel_over(&login, &deploy, &talking).succeeds();
+    requests.await_answer("v=2");
+    let counted = requests.end();
+    assert_eq!(counted.failed, Vec::<String>::new(), "of {} requests", counted.answered);
+    drop(login);
+
+    // Without `keel` over there it is Docker's own, which leads to no other node, and says so.
+    let Some(login) = stage.login(false) else { return };
+    let tasks = stage.keel_over(&login, &["ps", "st_web", "--json"], &[]).json();
+    let far = tasks.as_array().expect("a list").iter().find(|task| task["node"] == "node1");
+    let far = far.expect("a task on the worker")["name"].as_str().expect("a name").to_owned();
+    let said = stage.keel_over(&login, &["exec", &far, "--", "/app", "echo", "hello"], &[]);
+    assert!(said.code == 1 && said.text.contains("runs on node node1"), "{}", said.text);
 }
 
 /// Tasks in a log, each with all its lines from the first on, in order.

@@ -17,6 +17,8 @@ use std::{
 use lab::{Lab, Options, until};
 use serde_json::Value;
 
+use super::ssh::Login;
+
 const PATIENCE: Duration = Duration::from_secs(90);
 const PORT: u16 = 8088;
 /// Released by `keel`; four tasks, so that there are some on each of two nodes.
@@ -140,6 +142,30 @@ impl Stage {
     pub fn keel_with(&self, node: usize, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
         let mut command = self.command(node, arguments);
         command.envs(env.iter().copied());
+        finish(command)
+    }
+
+    /// A way to log in on the first node, where `keel` is or is not.
+    pub fn login(&self, has_keel: bool) -> Option<Login> {
+        let node = &self.lab.nodes()[0];
+        let (keel, env) = match has_keel {
+            true => (Some(self.keel), format!("KEEL_STATE={}", self.state(0).display())),
+            false => (None, format!("DOCKER_HOST={}", node.docker_host())),
+        };
+        Login::open(node, keel, &env)
+    }
+
+    /// From elsewhere, over ssh.
+    pub fn keel_over(&self, login: &Login, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+        let mut command = Command::new(self.keel);
+        command
+            .args(["-H", &login.host()])
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .envs(env.iter().copied())
+            .env("PATH", login.path())
+            .env_remove("DOCKER_HOST")
+            .env_remove("KEEL_STATE");
         finish(command)
     }
 

@@ -54,12 +54,6 @@ struct Log {
     query: LogQuery,
 }
 
-/// This engine is a Docker with a daemon of ours on each node.
-pub async fn has_daemons(client: &Client) -> bool {
-    let ready = client.get("/evenkeel/v1/ready").await.unwrap_or_default();
-    ready["engine"] == "swarm"
-}
-
 /// Says all there is, and with `follow` what comes, until the service is removed or the task ends.
 pub async fn read(client: Client, wanted: Wanted, says: mpsc::Sender<News>) -> Result<(), Failure> {
     let mut logs = find(&client, &wanted).await?;

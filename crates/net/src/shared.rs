@@ -1,5 +1,5 @@
-//! Who may use the API of this machine: the engine's user, and for an engine of root the group
-//! `docker`, as it is with Docker.
+//! Sockets that root shares with the group `docker`, as Docker does: an API of root's is for its
+//! members too, any other for its own user alone.
 
 use std::{
     fs, io,
@@ -7,28 +7,29 @@ use std::{
     path::Path,
 };
 
-use net::ListenError;
 use tokio::net::UnixListener;
 
-/// The group whose members may use an engine of root.
+use crate::listen::{ListenError, unix_listener_of};
+
+/// The group whose members may use what is root's.
 const GROUP: &str = "docker";
 
-/// Listens for the API on a unix socket.
-pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+/// Listens on a unix socket for whoever may use it.
+pub fn shared_listener(path: &Path) -> Result<UnixListener, ListenError> {
     let group = group();
     let mode = if group.is_some() { 0o660 } else { 0o600 };
-    net::unix_listener_of(path, mode, group)
+    unix_listener_of(path, mode, group)
 }
 
 /// Lets whoever may use a socket in `folder` pass through it; nobody else.
-pub(crate) fn open_way(folder: &Path) -> io::Result<()> {
+pub fn let_pass(folder: &Path) -> io::Result<()> {
     let Some(group) = group() else { return Ok(()) };
     chown(folder, None, Some(group))?;
     let mode = fs::metadata(folder)?.permissions().mode() | 0o010;
     fs::set_permissions(folder, fs::Permissions::from_mode(mode))
 }
 
-/// The group's number; none where there is no such group or the engine may not give to it.
+/// The group's number; none where there is no such group, or this process may give nothing away.
 fn group() -> Option<u32> {
     if !rustix::process::geteuid().is_root() {
         return None;
