@@ -12,7 +12,10 @@ use std::{
 
 use dockerapi::{Client, publish::Stop, stamp};
 use net::TlsFiles;
-use orchestrator::traffic::{Command, Event};
+use orchestrator::{
+    Time,
+    traffic::{Command, Event},
+};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -39,8 +42,10 @@ const QUIET: &str = "23";
 /// Where a node's view of the Swarm comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sight {
-    /// This node's own Docker told it.
+    /// Nowhere: it has only just started.
     #[default]
+    Unseen,
+    /// This node's own Docker told it.
     Own,
     /// Another node told it.
     Told,
@@ -52,7 +57,7 @@ impl Sight {
     /// Why the view is not of now; none when it is.
     pub(crate) fn blindness(&self) -> Option<&str> {
         match self {
-            Self::Own | Self::Told => None,
+            Self::Unseen | Self::Own | Self::Told => None,
             Self::Blind(why) => Some(why),
         }
     }
@@ -63,6 +68,9 @@ impl Sight {
 pub(crate) struct Known {
     pub(crate) roster: Roster,
     pub(crate) view: View,
+    /// Once it is true, the view is one that somebody told. Before that the ingress hears nothing
+    /// of it: it goes on with what it had from the control process before.
+    has_view: bool,
     pub(crate) local: Local,
     pub(crate) is_connected: bool,
     pub(crate) listen_failures: BTreeMap<u16, String>,
@@ -74,6 +82,8 @@ impl Known {
     /// another, or a node that asked itself, would take what is long past for the present.
     pub(crate) fn for_others(&self) -> Result<&View, String> {
         match &self.sight {
+            // That nothing runs would be the worst of answers.
+            Sight::Unseen => Err("this node has only just started to look".to_owned()),
             Sight::Own => Ok(&self.view),
             Sight::Told => Err("this node itself was told by another what runs".to_owned()),
             Sight::Blind(why) => Err(format!("this node knows nothing of now: {why}")),
@@ -86,6 +96,19 @@ impl Known {
             tracing::warn!(why, "no manager tells what runs; traffic goes on as it was");
         }
         self.sight = sight;
+    }
+
+    /// What the ingress is to be told, with this view or, when nobody told one, with the last.
+    fn look(&mut self, now: Time, view: Option<View>) -> Vec<Command> {
+        let is_first = view.is_some() && !self.has_view;
+        if let Some(view) = view {
+            (self.view, self.has_view) = (view, true);
+        }
+        if !self.has_view {
+            return Vec::new();
+        }
+        let commands = self.roster.look(now, &self.view, &self.local);
+        if is_first { vec![self.roster.sync()] } else { commands }
     }
 }
 
@@ -205,14 +228,10 @@ impl Loop {
         let commands = {
             let mut known = self.shared.known();
             known.sees(sight);
-            if let Some(view) = view {
-                known.view = view;
-            }
             if let Some(local) = local {
                 known.local = local;
             }
-            let Known { roster, view, local, .. } = &mut *known;
-            roster.look(stamp::now(), view, local)
+            known.look(stamp::now(), view)
         };
         for command in commands {
             self.tell(command);
@@ -231,9 +250,11 @@ impl Loop {
             Event::Connected => {
                 known.is_connected = true;
                 known.listen_failures.clear();
-                let sync = known.roster.sync();
+                let sync = known.has_view.then(|| known.roster.sync());
                 drop(known);
-                self.tell(sync);
+                if let Some(sync) = sync {
+                    self.tell(sync);
+                }
                 true
             }
             Event::Disconnected => {
@@ -347,7 +368,17 @@ mod tests {
     fn others_are_told_only_what_this_node_s_own_docker_says_now() {
         let told = |sight| Known { sight, ..Known::default() }.for_others().is_ok();
         assert!(told(Sight::Own));
+        assert!(!told(Sight::default()), "it knows nothing yet");
         assert!(!told(Sight::Told));
         assert!(!told(Sight::Blind("no leader".to_owned())));
+    }
+
+    #[test]
+    fn the_ingress_hears_nothing_before_somebody_told_what_runs_and_then_all_of_it() {
+        let mut known = Known::default();
+        assert_eq!(known.look(Time(1), None), []);
+        let first = known.look(Time(2), Some(View::default()));
+        assert!(matches!(&first[..], [Command::Sync { .. }]), "{first:?}");
+        assert_eq!(known.look(Time(3), None), []);
     }
 }
