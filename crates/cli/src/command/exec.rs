@@ -68,14 +68,15 @@ struct Place {
     container: String,
 }
 
-/// A service (any running task of it), `SERVICE.SLOT`, or a task's id.
+/// A service (any running task of it), `SERVICE.SLOT`, or a task's id; rather one that is to stay.
 async fn find(client: &Client, key: &str) -> Result<Place, Failure> {
     let tasks = view::task::list(client, None).await?;
     let runs = |task: &&view::task::Task| task.state == "running" && task.container.is_some();
     let fits = |task: &&view::task::Task| {
         task.service == key || task.name == key || (key.len() > 4 && task.id.starts_with(key))
     };
-    let found = tasks.iter().filter(fits).find(runs).ok_or_else(|| {
+    let stays = |task: &&view::task::Task| task.desired_state == "running";
+    let found = tasks.iter().filter(fits).filter(runs).max_by_key(stays).ok_or_else(|| {
         Failure::new("no-running-task", format!("no task of `{key}` runs"))
             .hint("see `keel ps`; name a service, SERVICE.SLOT or a task")
     })?;

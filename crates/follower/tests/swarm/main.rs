@@ -170,7 +170,8 @@ fn over_ssh_the_whole_swarm_is_in_reach() {
     // Without `keel` over there it is Docker's own, which leads to no other node, and says so.
     let Some(login) = stage.login(false) else { return };
     let tasks = stage.keel_over(&login, &["ps", "st_web", "--json"], &[]).json();
-    let far = tasks.as_array().expect("a list").iter().find(|task| task["node"] == "node1");
+    let is_far = |task: &&Value| task["node"] == "node1" && task["desired_state"] == "running";
+    let far = tasks.as_array().expect("a list").iter().find(is_far);
     let far = far.expect("a task on the worker")["name"].as_str().expect("a name").to_owned();
     let said = stage.keel_over(&login, &["exec", &far, "--", "/app", "echo", "hello"], &[]);
     assert!(said.code == 1 && said.text.contains("runs on node node1"), "{}", said.text);
