@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// One that said nothing for so long may be asked to leave.
@@ -69,7 +69,17 @@ impl Seats {
             return Some(self.seat(permit));
         }
         if !self.make_room() {
-            return None;
+            if !self.has_silent() {
+                return None;
+            }
+            // They have only just come: each gets its moment to speak.
+            sleep(IDLE).await;
+            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                return Some(self.seat(permit));
+            }
+            if !self.make_room() {
+                return None;
+            }
         }
         let permit = timeout(LEAVING, Arc::clone(&self.free).acquire_owned()).await;
         permit.ok()?.ok().map(|permit| self.seat(permit))
@@ -81,6 +91,13 @@ impl Seats {
         leaving.is_leaving.store(true, Ordering::Relaxed);
         leaving.leave.notify_one();
         true
+    }
+
+    /// Some say nothing, if only since a moment ago.
+    fn has_silent(&self) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_silent = |g: &Arc<Guest>| g.idle_since() != NEVER;
+        taken.values().any(|g| is_silent(g) && !g.is_leaving.load(Ordering::Relaxed))
     }
 
     fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
@@ -160,6 +177,21 @@ fn millis(since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_that_has_only_just_come_refuses_nobody() {
+        let seats = Seats::new(2);
+        let first = seats.take().await.expect("free");
+        let second = seats.take().await.expect("free");
+        let guest = Arc::clone(&first.guest);
+        tokio::spawn(async move {
+            guest.leave.notified().await;
+            drop(first);
+        });
+        let third = seats.take().await.expect("the first has had its moment");
+        let _asking = (second.guest.asks(), third.guest.asks());
+        assert!(seats.take().await.is_none(), "both are being answered");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_silent_makes_room_and_whoever_is_answered_stays() {
