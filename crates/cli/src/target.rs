@@ -77,11 +77,7 @@ impl Target {
     }
 
     async fn nearest(globals: &Globals) -> Result<Self, Failure> {
-        let mut state = place::state(globals)?;
-        let own = own(globals, &state);
-        if own == Own::System {
-            state = PathBuf::from(place::SYSTEM);
-        }
+        let (own, state) = own(globals, place::state(globals)?);
         let mut sockets = Vec::new();
         if own == Own::Absent {
             for path in docker_sockets() {
@@ -132,18 +128,20 @@ fn var(key: &str) -> Option<String> {
     env::var(key).ok().filter(|value| !value.is_empty())
 }
 
-fn own(globals: &Globals, state: &Path) -> Own {
+/// Keel's own, and where it is: the user's, or root's where that one answers.
+fn own(globals: &Globals, state: PathBuf) -> (Own, PathBuf) {
     if globals.state_dir.as_ref().is_some_and(|folder| !folder.as_os_str().is_empty()) {
         let is_from_env = env::var_os("KEEL_STATE").map(PathBuf::from) == globals.state_dir;
-        return Own::Named(if is_from_env { "KEEL_STATE" } else { "--state-dir" });
+        return (Own::Named(if is_from_env { "KEEL_STATE" } else { "--state-dir" }), state);
     }
     let answers = |state: &Path| UnixStream::connect(place::engine_socket(state)).is_ok();
-    if place::has_engine(state) || answers(state) {
-        Own::There
-    } else if answers(Path::new(place::SYSTEM)) {
-        Own::System
+    let system = PathBuf::from(place::SYSTEM);
+    if place::has_engine(&state) || answers(&state) {
+        (Own::There, state)
+    } else if answers(&system) {
+        (Own::There, system)
     } else {
-        Own::Absent
+        (Own::Absent, state)
     }
 }
 

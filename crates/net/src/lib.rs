@@ -1,10 +1,10 @@
 //! Listeners, the accept loop and graceful drain: written once, for every server here.
 //!
-//! Reading order: [`listen`] (sockets), `shared` (those of root), [`tls`] (who may connect from elsewhere), [`serve()`] (the
-//! accept loop and its end), `seat` (who may stay), `watched` and `answer` (clients that do not
-//! read, or are gone), [`body`] (request bodies with a bound). This crate never knows what is
-//! served; it is given a function
-//! from request to response and a shutdown signal.
+//! Reading order: [`listen`] (sockets), `shared` (those of root), [`tls`] (who may connect from
+//! elsewhere), [`serve()`] (the accept loop and its end), `seat` (who may stay), `watched` and
+//! `answer` (clients that do not read, or are gone), [`body`] (request bodies with a bound). This
+//! crate never knows what is served; it is given a function from request to response and a shutdown
+//! signal.
 
 mod answer;
 pub mod body;

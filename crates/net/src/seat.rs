@@ -65,21 +65,20 @@ impl Seats {
 
     /// A place, of one that leaves for it if there is no other; none when all are being answered.
     pub(crate) async fn take(&self) -> Option<Seat> {
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(self.seat(permit));
-        }
-        if !self.make_room() {
-            if !self.has_silent() {
-                return None;
-            }
-            // They have only just come: each gets its moment to speak.
-            sleep(IDLE).await;
+        let mut has_waited = false;
+        loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 return Some(self.seat(permit));
             }
-            if !self.make_room() {
+            if self.make_room() {
+                break;
+            }
+            if has_waited || self.longest(Guest::idle_since, Duration::ZERO).is_none() {
                 return None;
             }
+            // Some say nothing, but have only just come: each gets its moment to speak.
+            sleep(IDLE).await;
+            has_waited = true;
         }
         let permit = timeout(LEAVING, Arc::clone(&self.free).acquire_owned()).await;
         permit.ok()?.ok().map(|permit| self.seat(permit))
@@ -91,13 +90,6 @@ impl Seats {
         leaving.is_leaving.store(true, Ordering::Relaxed);
         leaving.leave.notify_one();
         true
-    }
-
-    /// Some say nothing, if only since a moment ago.
-    fn has_silent(&self) -> bool {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_silent = |g: &Arc<Guest>| g.idle_since() != NEVER;
-        taken.values().any(|g| is_silent(g) && !g.is_leaving.load(Ordering::Relaxed))
     }
 
     fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
@@ -117,14 +109,17 @@ impl Seats {
 
     /// The silent come first, then those that do not read.
     fn longest_waiting(&self) -> Option<Arc<Guest>> {
+        let silent = self.longest(Guest::idle_since, IDLE);
+        silent.or_else(|| self.longest(Guest::stalled_since, STALLED))
+    }
+
+    /// Who waits longest, and for no less than this.
+    fn longest(&self, since: fn(&Guest) -> u64, least: Duration) -> Option<Arc<Guest>> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = |since: fn(&Guest) -> u64, least: Duration| {
-            let guests = taken.values().filter(|g| !g.is_leaving.load(Ordering::Relaxed));
-            let (since, guest) = guests.map(|g| (since(g), g)).min_by_key(|(since, _)| *since)?;
-            let waited = millis(self.opened).checked_sub(since)?;
-            (u128::from(waited) >= least.as_millis()).then(|| Arc::clone(guest))
-        };
-        longest(Guest::idle_since, IDLE).or_else(|| longest(Guest::stalled_since, STALLED))
+        let guests = taken.values().filter(|g| !g.is_leaving.load(Ordering::Relaxed));
+        let (since, guest) = guests.map(|g| (since(g), g)).min_by_key(|(since, _)| *since)?;
+        let waited = millis(self.opened).checked_sub(since)?;
+        (u128::from(waited) >= least.as_millis()).then(|| Arc::clone(guest))
     }
 }
 

@@ -92,8 +92,6 @@ pub enum Own {
     Named(&'static str),
     /// It answers, or its folder has its state.
     There,
-    /// The user has none, and root's answers.
-    System,
     Absent,
 }
 
@@ -117,9 +115,7 @@ pub enum Nearest {
 pub fn nearest(own: Own, sockets: &[(&Path, Socket)]) -> Nearest {
     match own {
         Own::Named(how) => return Nearest::Own { why: how.to_owned() },
-        Own::There | Own::System => {
-            return Nearest::Own { why: "keel's daemon of this machine".to_owned() };
-        }
+        Own::There => return Nearest::Own { why: "keel's daemon of this machine".to_owned() },
         Own::Absent => {}
     }
     if let Some((path, _)) = sockets.iter().find(|(_, socket)| *socket == Socket::Answers) {
@@ -211,9 +207,7 @@ mod tests {
         let both = [(system, Socket::Answers), (rootless, Socket::Answers)];
         let own = |why: &str| Nearest::Own { why: why.to_owned() };
         assert_eq!(nearest(Own::Named("KEEL_STATE"), &both), own("KEEL_STATE"));
-        for there in [Own::There, Own::System] {
-            assert_eq!(nearest(there, &both), own("keel's daemon of this machine"));
-        }
+        assert_eq!(nearest(Own::There, &both), own("keel's daemon of this machine"));
         let docker = |socket: &Path| Nearest::Docker {
             socket: socket.to_owned(),
             why: "Docker of this machine".to_owned(),
