@@ -42,7 +42,7 @@ fn embedded(rude: bool) -> Result<bool> {
     fs::create_dir_all(&folder)?;
     fs::create_dir_all(&report_folder)?;
 
-    say("building keel and the load generator (the first time takes about ten minutes on two cores)");
+    say("building keel and the load generator (at first about ten minutes on two cores)");
     let keel = build::keel()?;
     let load = build::tool("load")?;
 

@@ -39,7 +39,7 @@ pub fn run(is_rude_only: bool, nodes: usize) -> Result<bool> {
         bail!("two managers cannot lose one; --swarm takes 1, or 3 and more");
     }
     Lab::check().context("the demo on a Swarm runs in a lab")?;
-    say("building keel and the load generator (the first time takes about ten minutes on two cores)");
+    say("building keel and the load generator (at first about ten minutes on two cores)");
     let reports = build::target().join("demo");
     let (keel, load) = (build::keel()?, build::static_binary("load", "load")?);
     let ready = Ready { nodes, keel, load, reports };
